@@ -1,0 +1,124 @@
+"""Is it the same number? Ours against a reported mean, and two methods within a margin that matters.
+
+A reported mean is one draw from the paper's own seeds, so the question is not whether it equals ours but whether it
+lies where another mean of so many runs would fall.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from bench.analysis.stats import paired, summary
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where a mean of `reported_runs` further runs would fall, seen from our n runs."""
+
+    n: int
+    reported_runs: int
+    mean: float = NAN
+    half_width: float = NAN
+    low: float = NAN
+    high: float = NAN
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tost:
+    """Two one-sided tests: is the mean difference a - b inside (-margin, margin)?"""
+
+    n: int
+    margin: float
+    difference: float = NAN
+    p: float = NAN  # the larger of the two one-sided p-values
+    low: float = NAN  # the (1 - 2 alpha) interval: equivalent if it lies inside the margin
+    high: float = NAN
+    equivalent: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Posterior share of the true mean difference a - b below, inside and above (-margin, margin)."""
+
+    n: int
+    margin: float
+    below: float = NAN
+    inside: float = NAN
+    above: float = NAN
+    note: str = ""
+
+
+def prediction_interval(ours: ArrayLike, reported_runs: float | None, confidence: float = 0.95) -> Prediction:
+    """Interval for the mean of `reported_runs` = m further runs under our protocol.
+
+    mean +- t_{n-1} s sqrt(1/n + 1/m), with mean and s of our n runs (Hahn & Meeker 1991, Ch. 4). Assumes that their
+    runs spread as ours do. A paper that does not say how many runs it averaged is read as m = 1, the widest interval,
+    and the note says so. ours: [n].
+    """
+    stated = reported_runs is not None and reported_runs >= 1  # an empty table cell may arrive as NaN
+    m = int(reported_runs) if stated else 1
+    s = summary(ours)
+    unsaid = "" if stated else "number of reported runs not stated: read as 1"
+    if not np.isfinite(s.std):
+        return Prediction(s.n, m, s.mean, note="; ".join(filter(None, (unsaid, s.note))))
+    half = float(stats.t.ppf((1 + confidence) / 2, s.n - 1) * s.std * np.sqrt(1 / s.n + 1 / m))
+    return Prediction(s.n, m, s.mean, half, s.mean - half, s.mean + half, unsaid)
+
+
+def status(interval: Prediction, reported: float, higher_is_better: bool = True, rounding: float = 0.0) -> str:
+    """Where the reported mean lies: "inside" the interval, "better" (ours is, by more than the half-width),
+    "within twice" the half-width or "beyond" it on the side where ours is worse; "undecided" without an interval.
+
+    rounding: half a unit of the last printed digit, by which the reported number may be off.
+    """
+    shortfall = (reported - interval.mean) * (1 if higher_is_better else -1)  # how much better theirs is
+    if not (np.isfinite(shortfall) and np.isfinite(interval.half_width)):
+        return "undecided"
+    if abs(shortfall) <= interval.half_width + rounding:
+        return "inside"
+    if shortfall < 0:
+        return "better"
+    return "within twice" if shortfall <= 2 * interval.half_width + rounding else "beyond"
+
+
+def tost(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, margin: float, alpha: float = 0.05) -> Tost:
+    """Equivalence of two methods over the same seeds by two one-sided paired t-tests (Schuirmann 1987; Lakens 2017).
+
+    p = max(P(T > (d + margin) / e), P(T < (d - margin) / e)), T from t_{n-1}, d the mean and e the standard error of
+    the differences. Without spread p is 0 for identical runs, else NaN. Arguments as stats.paired; margin > 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"an equivalence margin must be positive, got {margin}")
+    result = paired(a, b, confidence=1 - 2 * alpha)
+    n, d, error = result.n, result.difference, result.std / np.sqrt(max(result.n, 1))
+    if not error > 0:
+        same = error == 0 and d == 0
+        return Tost(n, margin, d, 0.0 if same else NAN, result.low, result.high, same, result.note)
+    p = float(max(stats.t.sf((d + margin) / error, n - 1), stats.t.cdf((d - margin) / error, n - 1)))
+    return Tost(n, margin, d, p, result.low, result.high, p < alpha, result.note)
+
+
+def rope(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, margin: float) -> Rope:
+    """Region of practical equivalence (Kruschke 2018): how probable a difference below, inside and above it is.
+
+    Under the flat prior the true mean difference is d + e T with T from t_{n-1}; d and e as in tost. This is the
+    Bayesian t-test of Benavoli et al. 2017 for independent runs. Without spread all of it lies in one part only for
+    identical runs; else NaN. Arguments as stats.paired; margin > 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"an equivalence margin must be positive, got {margin}")
+    result = paired(a, b)
+    n, d, error = result.n, result.difference, result.std / np.sqrt(max(result.n, 1))
+    if not error > 0:
+        parts = (0.0, 1.0, 0.0) if error == 0 and d == 0 else (NAN, NAN, NAN)
+        return Rope(n, margin, *parts, result.note)
+    below = float(stats.t.cdf((-margin - d) / error, n - 1))
+    above = float(stats.t.sf((margin - d) / error, n - 1))
+    return Rope(n, margin, below, 1 - below - above, above, result.note)

@@ -1,0 +1,169 @@
+"""Metrics of one set of predictions against each other: what accuracy allows F1, has-0 allows non-0, Acc7 allows Acc5."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.audit.finding import Finding, some
+from bench.analysis.audit.testsets import TEST_SETS
+from bench.analysis.cells import BINARY, ROW, label, paper
+
+_NESTED = (("acc7", "acc5"), ("acc5", "acc3"))  # right in the finer classes is right in the coarser ones
+_SPREAD_GAP = 0.3  # points between the std of accuracy and of F1 that call for a look
+_OUTLIER = 6  # robust standard deviations
+
+
+def check(frame: pd.DataFrame) -> Iterator[Finding]:
+    gaps = []
+    for _, row in frame.groupby(list(ROW), sort=False):
+        cells = {cell["metric"]: cell for _, cell in row.iterrows()}
+        for accuracy, f1 in BINARY.items():
+            if accuracy in cells and f1 in cells:
+                yield from _f1_range(cells[accuracy], cells[f1])
+                gaps.append((cells[accuracy], cells[f1]))
+        if "has0_acc2" in cells and "non0_acc2" in cells:
+            yield from _neutral_samples(cells["has0_acc2"], cells["non0_acc2"])
+        for fine, coarse in _NESTED:
+            if fine in cells and coarse in cells and cells[fine]["mean"] > cells[coarse]["mean"]:
+                yield _nested(cells[fine], cells[coarse])
+        if "mae" in cells:
+            yield from _above_constant(cells["mae"])
+    yield from _wide_gaps(gaps)
+    yield from _spread_gaps(gaps)
+
+
+@lru_cache(maxsize=4096)
+def f1_range(accuracy: float, positive: int, negative: int, swapped: bool = False) -> tuple[float, float]:
+    """Least and largest weighted F1 (fraction) that one set of predictions of that accuracy can have.
+
+    With e the share of errors and t that of true positives, F1+ = 2t / (2t + e) and F1- = 2(a - t) / (2(a - t) + e);
+    t is free between max(0, a - share of negatives) and min(a, share of positives). `swapped` weights the two by the
+    predicted classes instead of the true ones.
+    """
+    plus = positive / (positive + negative)
+    t = np.linspace(max(0.0, accuracy - (1 - plus)), min(accuracy, plus), 401)
+    errors, true_negative = 1 - accuracy, accuracy - t
+    f_plus, f_minus = 2 * t / (2 * t + errors + 1e-12), 2 * true_negative / (2 * true_negative + errors + 1e-12)
+    weight = t + (1 - plus) - true_negative if swapped else plus
+    f1 = weight * f_plus + (1 - weight) * f_minus
+    return float(f1.min()), float(f1.max())
+
+
+def mean_f1_range(accuracy: float, width: float, positive: int, negative: int, swapped: bool = False):
+    """The same for means over runs whose accuracies lie within `width` of their mean: the convex hull around it."""
+    grid = np.unique(np.clip(accuracy + width * np.linspace(-1, 1, 17), 0, 1))
+    ends = np.array([f1_range(float(a), positive, negative, swapped) for a in grid])
+    left, right = grid[grid <= accuracy][:, None], grid[grid >= accuracy][None, :]
+    share = np.divide(accuracy - left, right - left, out=np.zeros((left.shape[0], right.shape[1])), where=right > left)
+    chords = [
+        ends[grid <= accuracy, side][:, None] * (1 - share) + ends[grid >= accuracy, side][None, :] * share
+        for side in (0, 1)
+    ]
+    return float(chords[0].min()), float(chords[1].max())
+
+
+def _f1_range(accuracy: pd.Series, f1: pd.Series) -> Iterator[Finding]:
+    classes = TEST_SETS[accuracy["dataset"]].classes(accuracy["metric"]) if accuracy["dataset"] in TEST_SETS else None
+    if classes is None:
+        return
+    width = (2 * accuracy["std"] if accuracy["std"] == accuracy["std"] else 2.0) / 100
+    half = 0.5 * 10.0 ** -min(accuracy["decimals"], f1["decimals"])
+    ranges = []
+    for swapped in (False, True):
+        low = mean_f1_range(accuracy["mean"] / 100 - half / 100, width, *classes, swapped)[0]
+        high = mean_f1_range(accuracy["mean"] / 100 + half / 100, width, *classes, swapped)[1]
+        ranges.append((100 * low - half, 100 * high + half))
+    (low, high), (_, swapped_high) = ranges
+    if low <= f1["mean"] <= high:
+        return
+    rescued = ranges[1][0] <= f1["mean"] <= swapped_high
+    yield Finding(
+        check="f1-accuracy", level="implausible" if rescued else "impossible", artefact=f1["artefact"],
+        cells=(f1["cell_id"], accuracy["cell_id"]), printed=f"F1 {f1['mean_text']} at accuracy {accuracy['mean_text']}",
+        expected=f"[{low:.2f}, {high:.2f}]",
+        arithmetic=f"{label(f1)}: no set of predictions with this accuracy has this weighted F1; weighted by predicted "
+        f"classes (arguments swapped) it may reach {swapped_high:.2f}",
+        assumption=f"accuracy and F1 of the same predictions, {classes[0]} positive and {classes[1]} negative test samples, "
+        "classes weighted by truth",
+    )
+
+
+def _neutral_samples(has0: pd.Series, non0: pd.Series) -> Iterator[Finding]:
+    test = TEST_SETS.get(has0["dataset"])
+    if test is None:
+        return
+    polar = test.positive + test.negative
+    right = (test.size * has0["mean"] - polar * non0["mean"]) / 100
+    slack = (test.size * 10.0 ** -has0["decimals"] + polar * 10.0 ** -non0["decimals"]) / 200
+    if -slack <= right <= test.neutral + slack:
+        return
+    yield Finding(
+        check="has0-non0", level="impossible", artefact=has0["artefact"], cells=(has0["cell_id"], non0["cell_id"]),
+        printed=f"has-0 {has0['mean_text']}, non-0 {non0['mean_text']}",
+        expected=f"between 0 and {test.neutral} right neutral samples",
+        arithmetic=f"{label(has0)}: {test.size} x has-0 - {polar} x non-0 leaves {right:.1f} +- {slack:.1f} right answers "
+        f"on {test.neutral} neutral samples",
+        assumption="both accuracies are of the same predictions, and no prediction is exactly 0",
+    )
+
+
+def _nested(fine: pd.Series, coarse: pd.Series) -> Finding:
+    return Finding(
+        check="nested-classes", level="impossible", artefact=fine["artefact"], cells=(fine["cell_id"], coarse["cell_id"]),
+        printed=f"{fine['metric']} {fine['mean_text']}, {coarse['metric']} {coarse['mean_text']}",
+        expected=f"{fine['metric']} at most {coarse['metric']}",
+        arithmetic=f"{label(fine)}: a prediction in the right fine class is in the right coarse class",
+        assumption="both accuracies clip and round the same predictions",
+    )
+
+
+def _above_constant(mae: pd.Series) -> Iterator[Finding]:
+    test = TEST_SETS.get(mae["dataset"])
+    if test is None or test.constant_mae is None or mae["mean"] <= test.constant_mae:
+        return
+    yield Finding(
+        check="constant-predictor", level="implausible", artefact=mae["artefact"], cells=(mae["cell_id"],),
+        printed=mae["mean_text"], expected=f"below {test.constant_mae:.3f}",
+        arithmetic=f"{label(mae)}: always answering the median label has a smaller error",
+        assumption=f"MAE on the label scale, all {test.size} test samples of {mae['dataset']}",
+    )
+
+
+def _wide_gaps(pairs: list[tuple[pd.Series, pd.Series]]) -> Iterator[Finding]:
+    """Accuracy and F1 farther apart than in nearly all other rows of the paper."""
+    frame = pd.DataFrame(
+        [(paper(a["artefact"]), a["mean"] - f["mean"], a, f) for a, f in pairs], columns=["paper", "gap", "accuracy", "f1"]
+    )
+    for _, rows in frame.groupby("paper", sort=False):
+        centre = rows["gap"].median()
+        scale = max(1.4826 * (rows["gap"] - centre).abs().median(), 0.05)
+        for _, row in rows[(rows["gap"] - centre).abs() > _OUTLIER * scale].iterrows():
+            a, f = row["accuracy"], row["f1"]
+            yield Finding(
+                check="f1-gap", level="implausible", artefact=a["artefact"], cells=(a["cell_id"], f["cell_id"]),
+                printed=f"accuracy {a['mean_text']}, F1 {f['mean_text']}",
+                expected=f"a gap of {centre:.2f} +- {_OUTLIER * scale:.2f}",
+                arithmetic=f"{label(a)}: the gap is {row['gap']:+.2f}, the median of {len(rows)} such pairs of the paper "
+                f"{centre:+.2f} with a robust spread of {scale:.2f}",
+                assumption="accuracy and F1 of the same predictions move together",
+            )
+
+
+def _spread_gaps(pairs: list[tuple[pd.Series, pd.Series]]) -> Iterator[Finding]:
+    """Accuracy and F1 of the same runs with clearly different std."""
+    both = [(a, f) for a, f in pairs if a["std"] == a["std"] and f["std"] == f["std"]]
+    for artefact in dict.fromkeys(a["artefact"] for a, _ in both):
+        here = [(a, f, abs(a["std"] - f["std"])) for a, f in both if a["artefact"] == artefact]
+        apart = sorted((p for p in here if p[2] > _SPREAD_GAP + 1e-9), key=lambda p: -p[2])
+        if not apart:
+            continue
+        yield Finding(
+            check="f1-spread", level="implausible", artefact=artefact,
+            cells=tuple(c["cell_id"] for a, f, _ in apart for c in (a, f)),
+            printed=some(f"{label(a)} {a['metric']} {a['std_text']} / {f['std_text']}" for a, f, _ in apart),
+            expected=f"std of accuracy and of F1 within {_SPREAD_GAP}",
+            arithmetic=f"in {len(apart)} of {len(here)} pairs the two std differ by more than {_SPREAD_GAP} points",
+            assumption="accuracy and F1 of the same predictions move together from seed to seed",
+        )

@@ -1,0 +1,36 @@
+"""Rows that form a series (missing rates, noise rates): steps against the trend that are large beside the whole range."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from bench.analysis.audit.finding import Finding
+from bench.analysis.cells import label, number, orientation
+
+_SHARE = 0.3  # of the series' range
+_LEAST = 5  # points that make a series
+
+
+def check(frame: pd.DataFrame) -> Iterator[Finding]:
+    numbered = frame[frame["variant"].str.contains(r"=-?\d", regex=True)]
+    for _, series in numbered.groupby(["artefact", "dataset", "backbone", "method", "metric"], sort=False):
+        series = series.assign(x=series["variant"].map(number)).sort_values("x")
+        if len(series) < _LEAST:
+            continue
+        value = series["mean"].to_numpy() * orientation(series["metric"].iloc[0])
+        trend = 1 if value[-1] >= value[0] else -1
+        steps = trend * (value[1:] - value[:-1])
+        span, worst = value.max() - value.min(), int(steps.argmin())
+        rounding = 10.0 ** -series["decimals"].max()
+        if span <= 4 * rounding or -steps[worst] < _SHARE * span:
+            continue
+        a, b = series.iloc[worst], series.iloc[worst + 1]
+        yield Finding(
+            check="series", level="note", artefact=a["artefact"], cells=(a["cell_id"], b["cell_id"]),
+            printed=f"{a['metric']} {a['mean_text']} at {a['variant']}, {b['mean_text']} at {b['variant']}",
+            expected=f"{'rising' if trend * orientation(a['metric']) > 0 else 'falling'} from {series.iloc[0]['mean_text']} to "
+            f"{series.iloc[-1]['mean_text']}",
+            arithmetic=f"{label({**a, 'variant': ''})}: the step goes against the trend by {-steps[worst] / span:.0%} of the "
+            "series' range",
+            assumption="the metric changes steadily with the rate, but for run-to-run noise",
+        )

@@ -1,0 +1,16 @@
+"""What the papers claim, as predicates over table cells, and whether the numbers bear it out.
+
+    claims = load()
+    on_reported(claims, reported.load())              # the papers' own numbers
+    on_runs(claims, results, reported.load())         # ours, with uncertainty
+"""
+
+from bench.analysis.claims.ledger import FORMS, KINDS, PAPERS, Claim, Part, load, parse, read
+from bench.analysis.claims.printed import on_reported
+from bench.analysis.claims.runs import on_runs
+from bench.analysis.claims.verdict import FAILS, HOLDS, UNDECIDED, UNTESTABLE, VERDICTS
+
+__all__ = [
+    "FAILS", "FORMS", "HOLDS", "KINDS", "PAPERS", "UNDECIDED", "UNTESTABLE", "VERDICTS", "Claim", "Part", "load",
+    "on_reported", "on_runs", "parse", "read",
+]

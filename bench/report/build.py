@@ -1,0 +1,165 @@
+"""From job folders to a report: index.html, LaTeX, CSV and Markdown per table, runs.csv.
+
+Safe to call again and again while jobs still run: what is there is shown, what is not is counted.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis import claims as ledger
+from bench.analysis import reported as printed_numbers
+from bench.analysis.grid import Results, dataset_name
+from bench.errors import BenchError
+from bench.matrix import Experiment, expand
+from bench.report import html, latex, samples
+from bench.report.sections import section
+from bench.report.tables import Table, frame, make_table, markdown
+from bench.report.verdict import Reported
+from bench.store import Store, write_atomic
+
+Figures = Callable[[Experiment, Table, Store, Path], Sequence[Any]]
+# a figure has: id, title, svg (a string), caption, csv (file name in the report folder, or ""), note, and may have pdf
+
+
+def build(
+    experiments: Sequence[Experiment], store: Store, out_dir: str | Path, suite: str,
+    data_hashes: Mapping[tuple[str, str], str] | None = None, seeds: int | None = None,
+    reported: pd.DataFrame | None = None, *, adapted: Sequence[str] = (), figures: Figures | None = None,
+) -> Path:
+    """Render a report and return the path of its index.html.
+
+    experiments: as they were run (a suite may have adapted their configs). data_hashes: (dataset, features) -> sha256
+    of the file at hand; results made from another file are stale. seeds: overrides each experiment's own number.
+    reported: the papers' numbers, by default those of experiments/reported. adapted: lines on where the runs depart
+    from the papers. figures: draws an artefact's figures; by default bench.report.figures where it exists.
+    Raises BenchError where there is nothing to report or the folder cannot be written.
+    """
+    if not experiments:
+        raise BenchError("no artefact to report; `bench list` shows them all")
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    reported = printed_numbers.load() if reported is None else reported
+    draw = figures or _figures()
+    jobs = expand(experiments, seeds)
+    values, runs = store.frames(jobs, data_hashes)
+    results, printed = Results(values, runs), Reported(reported)
+    tables = [make_table(e, results, printed, seeds) for e in experiments]
+
+    sections, texts, pdfs = [], {}, {}
+    for t in tables:
+        e = t.experiment
+        files = _write_table(t, out, suite) if t.layout.lines and e.columns else []
+        texts[e.id] = [name.removesuffix(".tex") for name in files if name.endswith(".tex")]
+        drawn = list(draw(e, t, store, out)) if draw else []
+        pdfs[e.id] = [(str(f.pdf), f"{f.title}. {f.caption}".strip()) for f in drawn if getattr(f, "pdf", None)]
+        labels = [(_label(name), name) for name in files]
+        sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
+
+    unmatched = printed.unmatched(e.id for e in experiments)
+    _write(out / "unmatched.csv", pd.DataFrame(unmatched).to_csv(index=False, lineterminator="\n") if unmatched else "")
+    _write(out / "runs.csv", runs.to_csv(index=False, lineterminator="\n"))
+    _write(out / "master.tex", latex.master_file(tables, texts, pdfs, suite))
+    mine, own = _claims(experiments, tables, reported)
+    for name, lines in (("claims", mine), ("claims-on-printed-numbers", own)):
+        if lines is not None:
+            _write(out / f"{name}.csv", lines.to_csv(index=False, lineterminator="\n"))
+    records = list(results.runs.values())
+    page = html.page(
+        sections, records, suite, claims=mine, own_claims=own, audit=_audit(reported, experiments, out), adapted=adapted,
+        unmatched=["/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric")) for r in unmatched],
+    )
+    _write(out / "index.html", page)
+    return out / "index.html"
+
+
+def _write(path: Path, text: str) -> None:
+    if text:
+        write_atomic(path, text.encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _label(name: str) -> str:
+    return "tex, beside reported" if name.endswith("-reported.tex") else name.rpartition(".")[2]
+
+
+def _write_table(t: Table, out: Path, suite: str) -> list[str]:
+    """Write a table's files and return their names."""
+    e = t.experiment
+    texts = {
+        f"{e.id}.tex": latex.table_file(t, suite), f"{e.id}-reported.tex": latex.comparison_file(t, suite) or "",
+        f"{e.id}.csv": _csv(frame(t)), f"{e.id}.md": markdown(t),
+    }
+    for name, text in texts.items():
+        _write(out / name, text)
+    return [name for name, text in texts.items() if text]
+
+
+def _csv(lines: pd.DataFrame) -> str:
+    buffer = io.StringIO()
+    lines.to_csv(buffer, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    return buffer.getvalue()
+
+
+def _figures() -> Figures | None:
+    try:
+        from bench.report import figures
+    except ImportError:
+        return None
+    return figures.draw
+
+
+def tidy(tables: Sequence[Table]) -> pd.DataFrame:
+    """Runs of real data as claims read them: artefact, dataset, backbone, method, variant, metric, seed, value (printed
+    unit), and x where a row has one. Cells that must not be aggregated are left out."""
+    lines = []
+    for t in tables:
+        e = t.experiment
+        if t.provenance not in ("official", "custom"):
+            continue
+        for i, j, cell in t.grid:
+            if not cell.shown or cell.derived or any(r.get("test_only") for r in t.results.finished(cell)):
+                continue
+            row, column = e.rows[i], e.columns[j]
+            dataset = dataset_name(cell.configs[0].dataset)
+            lines += [
+                (e.id, dataset, *row.key, column.metric, seed, value)
+                for seed, value in zip(cell.seeds, cell.values) if value == value
+            ]
+    columns = ["artefact", "dataset", "backbone", "method", "variant", "metric", "seed", "value"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _claims(
+    experiments: Sequence[Experiment], tables: Sequence[Table], reported: pd.DataFrame
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """(claims on our runs, claims on the printed numbers) of the papers in this report."""
+    papers = [p for p in dict.fromkeys(e.paper for e in experiments) if (ledger.ledger.FOLDER / f"{p}.toml").exists()]
+    if not papers:
+        return None, None
+    claims = ledger.load(papers)
+    kinds = {t.provenance for t in tables}
+    weakest = "official" if kinds <= {"official", ""} else "custom"
+    return ledger.on_runs(claims, tidy(tables), reported, weakest), ledger.on_reported(claims, reported)
+
+
+def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path) -> list[dict[str, Any]]:
+    """The audit's findings on the papers of this report, one group per paper; audit.csv beside the page."""
+    try:
+        from bench.analysis.audit import audit
+    except ImportError:
+        return []
+    papers = {e.paper for e in experiments}
+    found = pd.DataFrame(audit(reported))
+    found = found[found["artefact"].str.partition("-")[0].isin(papers)]
+    _write(out / "audit.csv", _csv(found))
+    heads = [c for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells") if c in found]
+    return [
+        {"name": html.paper_name(paper), "heads": heads, "rows": [list(r) for r in lines[heads].itertuples(index=False)]}
+        for paper, lines in found.groupby(found["artefact"].str.partition("-")[0], sort=False)
+    ]

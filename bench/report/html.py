@@ -1,0 +1,171 @@
+"""The page: one self-contained HTML file, rendered from templates/ with its style, script and data inside."""
+
+import datetime
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from bench import __version__
+from bench.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTABLE
+from bench.analysis.grid import dataset_name
+from bench.report.payload import line_command, payload
+from bench.report.sections import CSS, paper_name, provenance_rows, run_parts, signed, status_parts
+from bench.report.significance import across_cells
+from bench.report.tables import Table, number, p_text, runs_text
+from bench.report.verdict import tally
+
+REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
+_CLAIM = {  # word -> (css class, sign)
+    REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), NOT: ("beyond", "\u00d7"),
+    UNDECIDED: ("undecided", "?"), UNTESTABLE: ("todo", "\u2013"),
+}
+
+
+@lru_cache
+def environment() -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("bench.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )
+    env.globals |= {"number": number, "runs_text": runs_text, "css": CSS}
+    return env
+
+
+def asset(name: str) -> str:
+    """A style sheet or script, as it is."""
+    return environment().loader.get_source(environment(), name)[0]
+
+
+def rendered_at() -> str:
+    """Now, or SOURCE_DATE_EPOCH where it is set (reproducible output)."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.fromtimestamp(int(fixed), datetime.timezone.utc) if fixed else datetime.datetime.now(datetime.timezone.utc)
+    return now.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def claim_word(line: Mapping[str, Any]) -> str:
+    """What the verdict box counts: a claim that fails though at least half of its comparisons are shown is "partly"."""
+    if line["verdict"] == HOLDS:
+        return REPRODUCED
+    if line["verdict"] == FAILS:
+        return PARTLY if line["n"] and 2 * line["k"] >= line["n"] else NOT
+    return line["verdict"]
+
+
+def claim_parts(words: Sequence[str]) -> list[dict[str, Any]]:
+    counts = Counter(words)
+    return [{"name": w, "count": counts[w], "css": css, "sign": sign} for w, (css, sign) in _CLAIM.items()]
+
+
+def claim_groups(claims: pd.DataFrame | None, own: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Claims by paper, with their verdict on our runs and on the printed numbers."""
+    if claims is None or claims.empty:
+        return []
+    printed = {} if own is None else {r["id"]: f"{r['verdict']}, {r['k']} of {r['n']}" if r["n"] else r["verdict"] for r in own.to_dict("records")}
+    groups = []
+    for paper, lines in claims.groupby("paper", sort=False):
+        rows = []
+        for r in lines.to_dict("records"):
+            word = claim_word(r)
+            css, sign = _CLAIM[word]
+            rows.append({
+                "id": r["id"], "where": r["where"], "form": r["form"], "says": r["says"], "note": r["arithmetic"],
+                "verdict": word, "css": css, "sign": sign, "own": printed.get(r["id"], ""),
+                "count": f"{r['k']} of {r['n']}" if r["n"] else "",
+            })
+        groups.append({"name": paper_name(paper), "rows": rows, "box": claim_parts([r["verdict"] for r in rows])})
+    return groups
+
+
+def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
+    """The report in one sentence or two."""
+    kinds = {t.provenance for t in tables} - {""}
+    judged = sum(cells.values()) - cells.get("undecided", 0)
+    if kinds == {"synthetic"}:
+        return "Generated data: this shows that everything runs here. No number on this page says anything about a paper."
+    if judged:
+        at_least = cells["inside"] + cells["better"]
+        missed = judged - at_least
+        text = f"{at_least} of {judged} reported numbers are reached or beaten by our runs."
+        if missed:
+            text += (f" Of the other {missed}, {cells['within twice']} miss by less than twice the half-width of our prediction "
+                     f"interval and {cells['beyond']} by more.")
+        return text
+    if "custom" in kinds:
+        return "The data files are not the published ones: differences to the papers are shown, verdicts are not given."
+    if "official" in kinds:
+        return "Too few runs yet to compare a reported number with."
+    return "Nothing has been run yet."
+
+
+def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
+    kinds, found = Counter(t.provenance for t in tables), []
+    if kinds["synthetic"]:
+        found.append({"head": "SYNTHETIC", "text": "Made from generated data" + (
+            "" if kinds["synthetic"] == len(tables) else f" in {kinds['synthetic']} of {len(tables)} artefacts") +
+            ": nothing here is a result, and nothing is compared with the papers."})
+    if kinds["custom"]:
+        found.append({"head": "CUSTOM DATA", "text": "Real feature files, but not the published ones: differences are shown without a verdict."})
+    if any(t.test_only for t in tables):
+        found.append({"head": "TEST-ONLY ENCODER", "text": "Some runs used a text encoder that exists for tests; their cells are not compared."})
+    return found
+
+
+def across_rows(sections: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Across-cell tests, one line per paper and method."""
+    by_paper: dict[str, list] = {}
+    for s in sections:
+        by_paper.setdefault(s["table"].experiment.paper, []).extend(s["lines"])
+    return [
+        [paper_name(paper), method, str(a.n), signed(a.mean), f"[{signed(a.low)}, {signed(a.high)}]", str(a.wins), str(a.ties),
+         str(a.losses), p_text(a.p), p_text(a.sign_p), p_text(a.worst_p)]
+        for paper, lines in by_paper.items() for method, a in across_cells(lines).items()
+    ]
+
+
+def filters(tables: Sequence[Table]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The choices of the filter bar."""
+    rows = [r for t in tables for r in t.experiment.rows]
+    columns = {c.metric: c.label for t in reversed(tables) for c in t.experiment.columns}
+    datasets = dict.fromkeys(dataset_name(c.dataset) for t in tables for c in t.experiment.configs())
+    plain = {"backbone": dict.fromkeys(r.backbone for r in rows if r.backbone), "method": dict.fromkeys(r.method for r in rows if r.method)}
+    return [
+        ("dataset", [(d, d.upper()) for d in datasets]),
+        *((name, [(v, v) for v in values]) for name, values in plain.items()),
+        ("metric", sorted(columns.items(), key=lambda kv: kv[1].lower())),
+    ]
+
+
+def page(
+    sections: Sequence[dict[str, Any]], runs: Sequence[Mapping[str, Any]], suite: str, *, claims: pd.DataFrame | None = None,
+    own_claims: pd.DataFrame | None = None, audit: Sequence[Mapping[str, Any]] = (), adapted: Sequence[str] = (),
+    unmatched: Sequence[str] = (),
+) -> str:
+    """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once."""
+    tables = [s["table"] for s in sections]
+    progress = Counter(r["status"] for r in runs)
+    counts = Counter()
+    for t in tables:
+        counts.update(tally(t.judged.values()))
+    papers: dict[str, list] = {}
+    for s in sections:
+        papers.setdefault(paper_name(s["table"].experiment.paper), []).append(s)
+    groups = claim_groups(claims, own_claims)
+    kinds = Counter(s["kind"] for s in sections)
+    words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
+    env = environment()
+    env.globals["rerun"] = lambda t, line: line_command(t, line, suite)
+    return env.get_template("page.html").render(
+        suite=suite, synthetic=bool(tables) and {t.provenance for t in tables} == {"synthetic"}, style=asset("style.css"),
+        script=asset("script.js"), data=payload(tables, suite), banners=banners(tables), lead=lead(tables, counts),
+        artefact_count=" and ".join(words), progress={"done": progress["done"], "all": len(runs)}, papers=list(papers.items()),
+        cells=status_parts(counts) if sum(counts.values()) else [], run_box=run_parts(progress), claims=groups,
+        claim_box=claim_parts([r["verdict"] for g in groups for r in g["rows"]]), audit=list(audit),
+        across=across_rows(sections), provenance=provenance_rows(runs), adapted=list(adapted), unmatched=list(unmatched),
+        filters=filters(tables), version=f"bench {__version__}", rendered=rendered_at(),
+    )

@@ -1,0 +1,194 @@
+"""The training loop: one job, resident data, selection on validation only.
+
+No value is read back from the device inside an epoch: losses accumulate on the device and are read once per epoch.
+The test split is not passed in at all.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.data.resident import Resident
+from bench.errors import BenchError
+from bench.metrics import evaluate
+from bench.mixers.base import Mixer
+from bench.models.base import Backbone
+from bench.train.optim import Schedule, build_optimiser
+from bench.train.protocol import Protocol
+
+EVAL_BATCH = 256
+_CRITERIA = {"l1": F.l1_loss, "mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
+
+
+class Diverged(BenchError):
+    """A training or validation loss is not finite."""
+
+
+@dataclass
+class Fit:
+    """What a training leaves: the selected weights are loaded into the model when `fit` returns."""
+
+    best_epoch: int
+    epochs: int
+    updates: int
+    best_valid_loss: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent random streams of one job (bench.seeds): batch order, mixing decisions, mixing draws."""
+
+    order: np.random.Generator
+    decisions: np.random.Generator
+    mixing: torch.Generator
+
+
+def criterion(p: Protocol) -> Callable[[Tensor, Tensor], Tensor]:
+    """Task criterion of a protocol: (prediction [n], target [n]) -> scalar mean."""
+    return _CRITERIA[p.loss]
+
+
+def epoch_batches(n: int, p: Protocol, multiplier: int, order: np.random.Generator) -> list[np.ndarray]:
+    """Row indices of each training batch. A last batch of one row is dropped: batch statistics need two."""
+    size = p.batch_size * multiplier
+    rows = order.permutation(n)
+    batches = [rows[i : i + size] for i in range(0, n, size)]
+    if (p.drop_last and len(batches[-1]) < size or len(batches[-1]) < 2) and len(batches) > 1:
+        batches.pop()
+    return batches
+
+
+def step_losses(
+    model: Backbone, mixer: Mixer | None, batch: dict[str, Tensor], task: Callable[[Tensor, Tensor], Tensor],
+    generator: torch.Generator | None,
+) -> tuple[dict[str, Tensor], Any]:
+    """Losses of one step and what the model's hooks need: ({name: scalar, "total": scalar}, (encoded, output)).
+
+    One encoder pass, then one pass of the fusion network over the clean rows followed by the mixed rows; the clean
+    rows are left out where the mixer trains on mixtures alone. `mixer` None: a clean step.
+    """
+    y = batch["label"]
+    encoded = model.encode(batch)
+    if mixer is None:
+        output = model.fuse(encoded.latents)
+        losses = {"task": task(output.prediction, y)}
+    else:
+        mixer.adversary(
+            {k: v.detach() for k, v in encoded.latents.items()}, y, lambda z: model.fuse(z).prediction, task, generator
+        )
+        mixed = mixer.mix(encoded.latents, y, generator)
+        if mixed.clean_weight:
+            both = model.fuse({k: torch.cat([v, mixed.latents[k]]) for k, v in encoded.latents.items()})
+            n = len(y)
+            output = type(both)(both.prediction[:n], {k: v[:n] for k, v in both.features.items()})
+            mixed_prediction = both.prediction[n:]
+            losses = {"task": mixed.clean_weight * task(output.prediction, y)}
+        else:
+            output, losses = None, {}
+            mixed_prediction = model.fuse(mixed.latents).prediction
+        of_mixture = mixed.loss(mixed_prediction) if mixed.loss else task(mixed_prediction, mixed.targets)
+        losses |= {"mixed": mixed.mixed_weight * of_mixture, **mixed.losses}
+    losses |= model.aux_losses(batch, encoded, output)
+    losses["total"] = sum(losses.values())
+    return losses, (encoded, output)
+
+
+@torch.no_grad()
+def predict(model: Backbone, data: Resident, split: str) -> np.ndarray:
+    """Predictions of a split, [N] float64, in file order, evaluation mode."""
+    model.eval()
+    rows = torch.arange(data.size(split), device=data.device)
+    parts = [model(data.batch(split, r)).prediction.float() for r in rows.split(EVAL_BATCH)]
+    return torch.cat(parts).cpu().numpy().astype(np.float64)
+
+
+def task_loss(prediction: np.ndarray, label: np.ndarray, p: Protocol) -> float:
+    """The task criterion over a whole split, every sample weighted alike (M-SENA averages over batches)."""
+    return float(criterion(p)(torch.from_numpy(prediction), torch.from_numpy(label.astype(np.float64))))
+
+
+def fit(
+    model: Backbone, mixer: Mixer, data: Resident, p: Protocol, streams: Streams, family: str,
+    report: Callable[[str], None] = lambda line: None,
+) -> Fit:
+    """Train with early stopping on the validation loss; leaves the best epoch's weights in the model.
+
+    `data` needs the splits "train" and "valid" only. Raises Diverged where a loss is not finite.
+    """
+    task = criterion(p)
+    optimiser = build_optimiser(model, mixer.own_parameters(), p)
+    n_batches = len(epoch_batches(data.size("train"), p, mixer.batch_multiplier, np.random.default_rng(0)))
+    updates_per_epoch = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
+    if updates_per_epoch == 0:
+        raise BenchError(f"{data.size('train')} training samples give {n_batches} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
+    schedule = Schedule(optimiser, p, updates_per_epoch)
+    parameters = [q for g in optimiser.param_groups for q in g["params"]]
+    valid_label = data.labels("valid")
+    autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=p.amp and data.device.type == "cuda")
+    result = Fit(0, 0, 0, math.inf)
+    best_state: dict[str, Tensor] = {}
+
+    for epoch in range(1, p.max_epochs + 1):
+        model.train(), mixer.train()
+        model.on_epoch_start(epoch)
+        schedule.before_epoch(epoch)
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        pending = 0
+        optimiser.zero_grad(set_to_none=True)
+        for rows in epoch_batches(data.size("train"), p, mixer.batch_multiplier, streams.order):
+            batch = data.batch("train", torch.from_numpy(rows).to(data.device, non_blocking=True))
+            # the draw is made whatever the mixer, so that every method sees the same stream
+            mixing = streams.decisions.random() < mixer.probability and epoch >= mixer.start_epoch and len(rows) >= 2
+            with autocast:
+                losses, (encoded, output) = step_losses(model, mixer if mixing else None, batch, task, streams.mixing)
+            losses["total"].backward()
+            model.after_backward(batch, encoded, output)
+            if p.clip_value is not None:  # the running sum, at every micro-batch (M-SENA)
+                torch.nn.utils.clip_grad_value_(parameters, p.clip_value)
+            pending += 1
+            if pending == p.accumulate:
+                _update(optimiser, schedule, parameters, p)
+                result.updates, pending = result.updates + 1, 0
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+                counts[name] = counts.get(name, 0) + 1
+        if pending and not p.drop_remainder:
+            _update(optimiser, schedule, parameters, p)
+            result.updates += 1
+
+        train = {name: float(total) / counts[name] for name, total in sums.items()}
+        prediction = predict(model, data, "valid")
+        valid_loss = task_loss(prediction, valid_label, p)
+        if not (math.isfinite(train["total"]) and math.isfinite(valid_loss)):
+            raise Diverged(f"training diverged in epoch {epoch}: training loss {train['total']}, validation loss {valid_loss}")
+        valid = evaluate(prediction, valid_label, family)
+        result.history.append({
+            "epoch": epoch, "lr": optimiser.param_groups[-1]["lr"], **{f"train_{k}": v for k, v in train.items()},
+            "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
+        })
+        report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f} avg {valid.get('avg', math.nan):.4f}")
+        if valid_loss < result.best_valid_loss - p.min_delta:
+            result.best_valid_loss, result.best_epoch = valid_loss, epoch
+            best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        schedule.after_epoch(valid_loss)
+        result.epochs = epoch
+        if epoch - result.best_epoch >= p.patience:
+            break
+    model.load_state_dict(best_state)
+    return result
+
+
+def _update(optimiser: torch.optim.Optimizer, schedule: Schedule, parameters: list[Tensor], p: Protocol) -> None:
+    if p.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, p.clip_norm)
+    schedule.before_update()
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)

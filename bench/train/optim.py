@@ -1,0 +1,81 @@
+"""Optimisers and schedules from a Protocol."""
+
+import math
+
+import torch
+from torch import nn
+
+from bench.models.base import Backbone
+from bench.train.protocol import Protocol
+
+
+def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol) -> torch.optim.Optimizer:
+    """One optimiser over the model's groups; `extra` (a mixer's parameters) joins the group "main".
+
+    Parameters that no group names are never trained (LMF's fusion weights, as in M-SENA). Fused: one kernel a step.
+    """
+    groups = []
+    for g in model.groups():
+        params = [q for q in g.params if q.requires_grad] + (extra if g.name == "main" else [])
+        if not params:
+            continue
+        decay = p.group_weight_decay.get(g.name, p.weight_decay) if g.decay else 0.0
+        groups.append({"params": params, "lr": p.group_lr.get(g.name, p.lr), "weight_decay": decay, "name": g.name})
+    if extra and not any(g["name"] == "main" for g in groups):
+        groups.append({"params": extra, "lr": p.lr, "weight_decay": p.weight_decay, "name": "main"})
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[p.optimiser]
+    return kind(groups, fused=True)
+
+
+class Schedule:
+    """Learning-rate schedule stepped once per epoch (per update for "warmup-linear" and "warmup-cosine-step").
+
+    warmup-cosine, epoch e from 1, base b, warm-up W = warmup * E: e <= W + 1: b (e - 1) / W; then cosine from b to 0
+    over (1 - warmup) E epochs counted from e = W + 2 (ALMT's rule: the first epoch runs at rate 0).
+    """
+
+    def __init__(self, optimiser: torch.optim.Optimizer, p: Protocol, updates_per_epoch: int) -> None:
+        self.optimiser, self.p = optimiser, p
+        self.base = [g["lr"] for g in optimiser.param_groups]
+        self.epochs = p.schedule_epochs or p.max_epochs
+        self.total = max(self.epochs * updates_per_epoch, 1)
+        self.updates = 0
+        self.factor = 1.0
+        self.bad, self.best = 0, math.inf
+
+    def _apply(self, factor: float) -> None:
+        self.factor = factor
+        for g, base in zip(self.optimiser.param_groups, self.base):
+            g["lr"] = base * factor
+
+    def before_epoch(self, epoch: int) -> None:
+        if self.p.scheduler == "warmup-cosine":
+            warm = self.p.warmup * self.epochs
+            if epoch <= warm + 1:
+                self._apply((epoch - 1) / warm if warm else 1.0)
+            else:
+                progress = min(max(epoch - warm - 2, 0) / max(self.epochs - warm, 1), 1.0)
+                self._apply(0.5 * (1 + math.cos(math.pi * progress)))
+
+    def before_update(self) -> None:
+        if self.p.scheduler in ("warmup-linear", "warmup-cosine-step"):
+            warm = self.p.warmup * self.total
+            if self.updates < warm:
+                self._apply(self.updates / warm)
+            else:
+                progress = min((self.updates - warm) / max(self.total - warm, 1), 1.0)
+                linear = self.p.scheduler == "warmup-linear"
+                self._apply(1 - progress if linear else 0.5 * (1 + math.cos(math.pi * progress)))
+        self.updates += 1
+
+    def after_epoch(self, valid_loss: float) -> None:
+        """Plateau: rate times 0.1 after more than `scheduler_patience` epochs without a relative gain of 1e-4."""
+        if self.p.scheduler != "plateau":
+            return
+        if valid_loss < self.best * (1 - 1e-4):
+            self.best, self.bad = valid_loss, 0
+        else:
+            self.bad += 1
+            if self.bad > self.p.scheduler_patience:
+                self._apply(self.factor * 0.1)
+                self.bad = 0

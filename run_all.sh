@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# ./run_all.sh                      quick suite on generated data; ends with the path of the report
+# ./run_all.sh test [pytest args]   the tests
+# ./run_all.sh --suite real --data DIR [flags of `bench run`]
+# Makes .venv once (BENCH_PYTHON chooses another interpreter with everything installed), then runs and reports.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+python=${BENCH_PYTHON:-.venv/bin/python}
+extras=""
+[ "${1:-}" = test ] && extras="test"
+
+if [ -z "${BENCH_PYTHON:-}" ]; then
+    stamp=".venv/.installed-${extras:-run}"
+    if [ ! -x .venv/bin/python ]; then
+        echo "making .venv (once)" >&2
+        python3 -m venv .venv
+    fi
+    if [ ! -e "$stamp" ] || [ setup.cfg -nt "$stamp" ]; then
+        echo "installing what is needed into .venv (once)" >&2
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+        touch "$stamp"
+    fi
+fi
+
+if [ "${1:-}" = test ]; then
+    shift
+    exec "$python" -m pytest "$@"
+fi
+
+suite=quick results=results
+args=("$@")
+for ((i = 0; i < $#; i++)); do
+    case "${args[i]}" in
+        --suite) suite=${args[i + 1]:-quick} ;;
+        --suite=*) suite=${args[i]#*=} ;;
+        --results) results=${args[i + 1]:-results} ;;
+        --results=*) results=${args[i]#*=} ;;
+        --dry-run | -h | --help) exec "$python" -m bench run "$@" ;;
+    esac
+done
+
+code=0
+"$python" -m bench run "$@" || code=$?
+[ "$code" -le 1 ] || exit "$code" # 1: some jobs failed; the report is built all the same
+"$python" -m bench report --suite "$suite" --results "$results"
+exit "$code"

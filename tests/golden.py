@@ -1,0 +1,68 @@
+"""Golden short-run losses, one per backbone x mixer cell: numbers cannot change without a VERSION bump.
+
+`python -m tests.golden` rewrites tests/golden.json; do that only together with a bump of the component that changed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import registry
+from bench.data.dataset import load
+from bench.job import build_data, build_mixer, build_model
+from bench.matrix import Job
+from bench.models.base import Inputs
+from bench.seeds import numpy_stream, stream_seed
+from bench.train.loop import Streams, fit
+from bench.train.protocol import Protocol, from_params
+from experiments.common import config
+
+PATH = Path(__file__).with_name("golden.json")
+TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
+
+
+def cell_config(backbone: str, mixer: str, dataset: str = "mosi", **changes):
+    """A cell as MS-Mix runs it, on small generated data, with the tiny encoder where one is fine-tuned."""
+    c = config("msmix", backbone, dataset, mixer, **changes)
+    if registry.load("models", backbone).Model.needs_tokens:
+        c = c.with_(backbone_params=TEXT_BACKBONES_ENCODER)
+    return c.with_(dataset=f"synthetic-{dataset}", train={"batch_size": 16, "accumulate": 1, "max_epochs": 1})
+
+
+def short_run(backbone: str, mixer: str, dataset: str = "mosi", **changes) -> dict[str, float]:
+    """Train one epoch of a few steps; returns the epoch's mean losses and the validation loss."""
+    job = Job(cell_config(backbone, mixer, dataset, **changes).with_(fraction=0.2), 1111)
+    c = job.config
+    data_set = load(c.dataset, c.features)
+    cls = registry.load("models", backbone).Model
+    data = build_data(job, data_set, cls, "cpu")
+    model = build_model(job, Inputs(**{**data_set.inputs(cls.time_mean), "train_size": data.size("train")}))
+    mix = build_mixer(job, model)
+    p = from_params(Protocol, c.train, "protocol")
+    torch.manual_seed(stream_seed(c.dataset, backbone, 1111, "dropout"))
+    streams = Streams(
+        numpy_stream(c.dataset, backbone, 1111, "order"), numpy_stream(c.dataset, backbone, 1111, "mixing"),
+        torch.Generator().manual_seed(stream_seed(c.dataset, backbone, 1111, "mixing")),
+    )
+    history = fit(model, mix, data, p, streams, data_set.spec.metrics).history[0]
+    return {k: float(np.float64(v)) for k, v in history.items() if k.startswith("train_") or k == "valid_loss"}
+
+
+def cells() -> list[tuple[str, str]]:
+    return [(b, m) for b in registry.names("models") for m in registry.names("mixers")]
+
+
+def versions(backbone: str, mixer: str) -> dict[str, int]:
+    from bench.train import protocol
+
+    return {"backbone": registry.version("models", backbone), "mixer": registry.version("mixers", mixer),
+            "train": protocol.VERSION, "dataset": registry.version("datasets", "mosi")}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    golden = {f"{b}+{m}": {"versions": versions(b, m), "losses": short_run(b, m)} for b, m in cells()}
+    PATH.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")

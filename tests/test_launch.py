@@ -1,0 +1,102 @@
+"""Workers: one failing or killed job never stops the others, and nothing finished is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.launch.local import device_slots, run_jobs
+from bench.errors import BenchError
+from bench.matrix import Job
+from bench.store import Store, read_json
+from experiments.common import config
+
+ROOT = Path(__file__).parents[1]
+
+
+def quick_job(seed=1111, mixer="none", **train):
+    base = config("msmix", "lmf", "mosi", mixer)
+    return Job(base.with_(dataset="synthetic-mosi", train={"max_epochs": 2, **train}), seed)
+
+
+def test_slots():
+    assert device_slots([0, 1], 2, None) == ("0", "1", "0", "1")
+    assert device_slots([0, 1], 2, 3) == ("0", "1", "0")
+    assert device_slots([], 1, 3) == ("", "", "")
+    with pytest.raises(BenchError, match="at least 1"):
+        device_slots([], 1, 0)
+
+
+def test_a_failing_job_a_timeout_and_a_good_job_side_by_side(tmp_path):
+    store = Store(tmp_path)
+    good = quick_job()
+    bad = Job(good.config.with_(backbone_params={"rank": "three"}), 1111)
+    unknown = Job(good.config.with_(train={"no_such_setting": 1}), 1111)
+    slow = quick_job(max_epochs=100_000, patience=100_000)
+    seen = []
+    outcomes = run_jobs([bad, unknown, slow, good], store, ("", ""), timeout=6.0, progress=seen.append)
+    status = {o.job: o for o in outcomes}
+    assert len(seen) == 4 and status[good].status == "done"
+    assert [status[j].status for j in (bad, unknown, slow)] == ["failed"] * 3
+    assert "unknown parameter 'no_such_setting'" in status[unknown].error
+    assert read_json(store.folder(slow) / "failed.json")["error"] == "ran past --timeout 6 s"
+    assert "Traceback" in (store.folder(bad) / "log.txt").read_text()
+    assert not any((store.folder(j) / "metrics.json").exists() for j in (bad, unknown, slow))
+
+
+def bench(*arguments, results):
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments, "--results", str(results)], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition, seconds=90):
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("timed out waiting")
+
+
+def workers_of(pid):
+    """Worker processes (loky's children of the launcher)."""
+    out = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
+    rows = [line.split(None, 2) for line in out]
+    return [int(p) for p, parent, args in rows if int(parent) == pid and "loky" in args and "tracker" not in args]
+
+
+ONE_CELL = ("--only", "synthetic-mosi/lmf+none", "--seeds", "3")
+
+
+def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path):
+    long = ("--set", "train.max_epochs=60", "--set", "train.patience=60")
+    p = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
+    for pid in workers_of(p.pid):
+        os.kill(pid, signal.SIGKILL)  # kill -9 in mid-job
+    wait_for(lambda: len(list(tmp_path.glob("*/*/*/metrics.json"))) >= 1)
+    os.killpg(p.pid, signal.SIGKILL)  # now the launcher and everything below it
+    p.wait()
+    p.stdout.close()
+    done = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*/*/*/metrics.json")}
+    again = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
+    out, _ = again.communicate(timeout=180)
+    assert again.returncode == 0, out
+    assert len(list(tmp_path.glob("*/*/*/metrics.json"))) == 3
+    assert all(f.stat().st_mtime_ns == t for f, t in done.items()), "finished jobs must not run again"
+    assert f"{len(done)} were done before" in out
+
+
+def test_ctrl_c_says_how_to_resume(tmp_path):
+    p = bench("run", "msmix-t1", *ONE_CELL, "--set", "train.max_epochs=5000", "--set", "train.patience=5000", "--workers", "1", results=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
+    os.killpg(p.pid, signal.SIGINT)
+    out, _ = p.communicate(timeout=60)
+    assert p.returncode == 130 and "the same command continues" in out and "Traceback" not in out
+    assert not list(tmp_path.glob("*/*/*/metrics.json")) and not list(tmp_path.glob("*/*/*/failed.json"))

@@ -1,0 +1,88 @@
+"""Job folders: done means metrics.json, failed is never aggregated, nothing is left half-written."""
+
+import errno
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import BenchError
+from bench.matrix import Config, Job
+from bench.store import Store, read_json, write_atomic
+
+
+def job(seed=1111, **changes):
+    return Job(Config(**{"dataset": "mosi", "features": "unaligned", "backbone": "lmf", **changes}), seed)
+
+
+def finish(store, j, value=0.8, sha="aa"):
+    store.begin(j)
+    split = {"non0_acc2": value, "mae": 1.0, "corr": float("nan")}
+    store.finish(
+        j, {"valid": split, "test": split, "best_epoch": 3, "epochs": 9, "n": {"test": 2}},
+        pd.DataFrame([{"epoch": 1, "valid_loss": 0.5}]), {"test_prediction": np.zeros(2)}, {"data_sha256": sha}, ["log"],
+    )
+
+
+def test_status_follows_the_files(tmp_path):
+    store, j = Store(tmp_path), job()
+    assert store.status(j) == "missing"
+    store.begin(j)
+    assert store.status(j) == "missing"
+    store.fail(j, "boom", "ValueError", ["trace"])
+    assert store.status(j) == "failed"
+    finish(store, j)
+    assert store.status(j) == "done" and not (store.folder(j) / "failed.json").exists()
+    assert sorted(p.name for p in store.folder(j).iterdir()) == [
+        "env.json", "history.csv", "job.json", "log.txt", "metrics.json", "predictions.npz"]
+
+
+def test_results_on_other_data_are_stale_and_not_aggregated(tmp_path):
+    store, j = Store(tmp_path), job()
+    finish(store, j, sha="aa")
+    at_hand = {("mosi", "unaligned"): "bb"}
+    assert store.status(j, at_hand) == "stale" and store.status(j, {("mosi", "unaligned"): "aa"}) == "done"
+    values, runs = store.frames([j], at_hand)
+    assert values.empty and list(runs.status) == ["stale"]
+
+
+def test_frames_hold_done_jobs_only_and_name_the_others(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1111), job(1112), job(1113)]
+    finish(store, jobs[0], 0.75)
+    store.fail(jobs[1], "out of memory", "RuntimeError")
+    values, runs = store.frames(jobs)
+    test = values[(values.split == "test")].set_index("metric").value
+    assert test["non0_acc2"] == 0.75 and np.isnan(test["corr"])
+    assert set(values.seed) == {1111}
+    assert list(runs.status) == ["done", "failed", "missing"] and runs.error[1] == "out of memory"
+    assert {j.id for j in store.scan()} == {jobs[0].id, jobs[1].id}
+
+
+def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_atomic(path, b"old")
+
+    def full(*a):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BenchError, match="disk full while writing .*metrics.json"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "env.json").write_text('{"a": ')
+    with pytest.raises(BenchError, match="env.json is damaged"):
+        read_json(tmp_path / "env.json")
+
+
+def test_begin_clears_traces_of_a_killed_attempt(tmp_path):
+    store, j = Store(tmp_path), job()
+    folder = store.begin(j)
+    (folder / "history.csv").write_text("half")
+    (folder / ".metrics.json.123.tmp").write_text("half")
+    store.begin(j)
+    assert [p.name for p in folder.iterdir()] == ["job.json"]
