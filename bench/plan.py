@@ -15,7 +15,7 @@ from bench.data.dataset import is_synthetic, locate, spec
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.store import DONE, FAILED, MISSING, STALE, Store, read_json, write_json
-from bench.suites import Suite
+from bench.suites import Suite, fit_to_data
 
 # CPU seconds of one training on MOSI where nothing was recorded yet (one core; benchmarks/ has the measurements)
 _GUESS = {"tfn": 120.0, "lmf": 40.0, "mult": 900.0}
@@ -128,13 +128,12 @@ def make_plan(
     adjusted = [map_configs(e, lambda c: overridden(suite.adapt(c), settings)) for e in experiments]
     found = find_data((c for e in adjusted for c in e.configs()), data_dir)
 
-    def fit_to_data(c: Config) -> Config:
-        changed, why = suite.fit_to_data(c, data_dir)
-        if why and why not in adapted:
-            adapted.append(why)
+    def fitted(c: Config) -> Config:
+        changed, reasons = fit_to_data(c, data_dir)
+        adapted.extend(r for r in reasons if r not in adapted)
         return changed
 
-    adjusted = [map_configs(e, fit_to_data) for e in adjusted]
+    adjusted = [map_configs(e, fitted) for e in adjusted]
     found |= find_data((c for e in adjusted for c in e.configs()), data_dir)
     jobs = expand(adjusted, suite.seeds if seeds is None else seeds)
     if only:

@@ -5,7 +5,8 @@
 MOSI aligned at its real sizes (text 50 x 768, audio 50 x 5, vision 50 x 20), M-SENA's parameters, forward, L1 loss,
 backward and Adam. Both models hold the same weights and must give the same evaluation-mode predictions before they
 are timed; then their steps alternate in one process. Times are CPU time of the process, so that other load on the
-machine weighs little; the median over the steps is reported, with the fastest step beside it.
+machine weighs little; the median over the steps is reported, with the fastest step beside it. A last row has widths
+so small that only the number of calls counts, as on a GPU.
 """
 
 import json
@@ -24,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.models import mult
 from bench.models.base import Inputs
 
-INPUTS = Inputs(text=(50, 768), audio=(50, 5), vision=(50, 20), aligned=True)
+MOSI = (mult.Params(), Inputs(text=(50, 768), audio=(50, 5), vision=(50, 20), aligned=True))
+TINY = (mult.Params(width=8, heads=2), Inputs(text=(12, 8), audio=(12, 5), vision=(12, 6), aligned=True))
+ROWS = (("MOSI aligned", *MOSI, 16), ("MOSI aligned", *MOSI, 32), ("tiny", *TINY, 4))
 
 
 class Layer(nn.Module):
@@ -104,26 +107,29 @@ class TowerByTower(nn.Module):
         for towers, encoders in ((model.cross, self.cross), (model.memory, self.memory)):
             for i, encoder in enumerate(encoders):
                 for j, layer in enumerate(encoder.layers):
-                    places = {"qkv": (layer.attention.in_proj_weight, layer.attention.in_proj_bias)}
-                    places["out"] = (layer.attention.out_proj.weight, layer.attention.out_proj.bias)
-                    places |= {name: (getattr(layer, name).weight, getattr(layer, name).bias) for name in ("fc1", "fc2")}
+                    attention = layer.attention
+                    places = {
+                        "qkv": (attention.in_proj_weight, attention.in_proj_bias),
+                        "out": (attention.out_proj.weight, attention.out_proj.bias),
+                        "fc1": (layer.fc1.weight, layer.fc1.bias),
+                        "fc2": (layer.fc2.weight, layer.fc2.bias),
+                    }
                     for name, (weight, bias) in places.items():
                         weight.copy_(getattr(towers, f"{name}_weight")[i, j])
                         bias.copy_(getattr(towers, f"{name}_bias")[i, j])
 
 
-def batch_of(size: int) -> dict[str, Tensor]:
-    shapes = {m: getattr(INPUTS, m) for m in mult.MODALITIES}
+def batch_of(inputs: Inputs, size: int) -> dict[str, Tensor]:
+    shapes = {m: getattr(inputs, m) for m in mult.MODALITIES}
     return {m: torch.randn(size, *shape) for m, shape in shapes.items()} | {"label": torch.randn(size)}
 
 
-def measure(size: int, steps: int) -> dict[str, float]:
+def measure(name: str, params: mult.Params, inputs: Inputs, size: int, steps: int) -> dict[str, float | str]:
     """Milliseconds of CPU time per training step of both models, alternating."""
     torch.manual_seed(1111)
-    params = mult.Params()
-    stacked, naive = mult.Model(params, INPUTS), TowerByTower(params, INPUTS)
+    stacked, naive = mult.Model(params, inputs), TowerByTower(params, inputs)
     naive.copy_from(stacked)
-    batch = batch_of(size)
+    batch = batch_of(inputs, size)
     calls = {"tower_by_tower": (naive, lambda: naive(batch)), "stacked": (stacked, lambda: stacked(batch).prediction)}
     with torch.no_grad():
         naive.eval(), stacked.eval()
@@ -132,27 +138,27 @@ def measure(size: int, steps: int) -> dict[str, float]:
     optimisers = {k: torch.optim.Adam(m.train().parameters(), lr=1e-4) for k, (m, _) in calls.items()}
     times: dict[str, list[float]] = {k: [] for k in calls}
     for step in range(steps + 2):  # the first two warm up
-        for name, (_, forward) in calls.items():
+        for call, (_, forward) in calls.items():
             start = time.process_time()
-            optimisers[name].zero_grad()
+            optimisers[call].zero_grad()
             F.l1_loss(forward(), batch["label"]).backward()
-            optimisers[name].step()
+            optimisers[call].step()
             if step > 1:
-                times[name].append(1e3 * (time.process_time() - start))
-    row = {"batch": size, "steps": steps, "largest_difference": gap}
-    for name, values in times.items():
-        row |= {f"{name}_ms": round(statistics.median(values), 1), f"{name}_fastest_ms": round(min(values), 1)}
+                times[call].append(1e3 * (time.process_time() - start))
+    row = {"sizes": name, "batch": size, "steps": steps, "largest_difference": gap}
+    for call, values in times.items():
+        row |= {f"{call}_ms": round(statistics.median(values), 1), f"{call}_fastest_ms": round(min(values), 1)}
     row["speedup"] = round(row["tower_by_tower_ms"] / row["stacked_ms"], 2)
     return row
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    rows = [measure(size, steps=20) for size in (16, 32)]
+    rows = [measure(*row, steps=20) for row in ROWS]
     machine = {"machine": "2-core CPU", "threads": 1, "torch": torch.__version__, "python": platform.python_version()}
     Path(__file__).with_suffix(".json").write_text(json.dumps({**machine, "rows": rows}, indent=2) + "\n")
     for r in rows:
-        print(f"batch {r['batch']}: tower by tower {r['tower_by_tower_ms']:.0f} ms, stacked {r['stacked_ms']:.0f} ms, "
+        print(f"{r['sizes']}, batch {r['batch']}: tower by tower {r['tower_by_tower_ms']:.0f} ms, stacked {r['stacked_ms']:.0f} ms, "
               f"{r['speedup']:.2f} times as fast")
 
 

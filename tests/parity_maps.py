@@ -2,11 +2,10 @@
 
 A fixture (tests/test_parity.py) holds a reference's random parameters, its inputs and what came out. A `Reference`
 says how to build our model from the fixture's own sizes, where each reference parameter lives in it (`slots`), and,
-where the defaults do not serve, how to make the batch and how to name what is compared. Add one entry to REFERENCES
-under the fixture's `meta["model"]`, in this file or in a module tests/parity_maps_<name>.py that defines REFERENCES.
+where the defaults do not serve, how to make the batch and how to name what is compared. A further model is one entry
+in REFERENCES under the fixture's `meta["model"]`.
 """
 
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +72,7 @@ class Reference:
     batch: Callable[[Fixture, torch.dtype], Batch] = plain_batch
     observe: Callable[[Backbone, Batch, Fixture], dict[str, Tensor]] = observe
     double: float = 1e-9  # relative tolerance in float64
-    apart: Mapping[str, str] = field(default_factory=dict)  # fixture entries that are not compared -> why
+    apart: Mapping[str, str] = field(default_factory=dict)  # fixture entry that is not compared -> why
 
 
 def load_reference(model: Backbone, state: Mapping[str, np.ndarray]) -> None:
@@ -211,5 +210,3 @@ REFERENCES: dict[str, Reference] = {
     # its reference takes the softmax in float32 even in double precision
     "mult": Reference(_build_mult, _slots_mult, observe=_observe_mult, double=1e-6),
 }
-for _file in sorted(Path(__file__).parent.glob("parity_maps_*.py")):
-    REFERENCES.update(importlib.import_module(f"tests.{_file.stem}").REFERENCES)

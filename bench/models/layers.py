@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.errors import BenchError
 from bench.models.lstm import LSTM
 
 
@@ -29,16 +30,32 @@ class FeatureNet(nn.Module):
 
 
 class TextNet(nn.Module):
-    """Text sub-network of TFN and LMF: LSTM over all steps, padding included, then a linear layer; [B, L, d] ->
-    [B, out], signed. M-SENA's text dropout is forced to 0 by its single layer, so there is none."""
+    """Text sub-network of TFN and LMF: LSTM, its state at one step, then a linear layer; [B, L, d] -> [B, out],
+    signed. M-SENA's text dropout is forced to 0 by its single layer, so there is none.
 
-    def __init__(self, width: int, hidden: int, out: int) -> None:
+    state "padded" reads the state after the last step, padding included (M-SENA); "valid" after the last step that has
+    a non-zero feature. The two agree where padding is not zero, as in M-SENA's own BERT features. Over zero padding
+    the padded state forgets the words: an LSTM starts with its forget gates at one half, and 38 of 50 steps are
+    padding on MOSI. Raises BenchError for another name.
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, state: str = "padded") -> None:
         super().__init__()
+        if state not in ("padded", "valid"):
+            raise BenchError(f"text_state is 'padded' or 'valid', not '{state}'")
+        self.state = state
         self.rnn = LSTM(width, hidden)
         self.linear = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.rnn.last_state(x))
+        last = (filled_steps(x) - 1).clamp(min=0) if self.state == "valid" else None
+        return self.linear(self.rnn.last_state(x, last))
+
+
+def filled_steps(x: Tensor) -> Tensor:
+    """Number of steps [B] up to the last one with a non-zero feature, of x [B, T, d]."""
+    order = torch.arange(1, x.shape[1] + 1, device=x.device)
+    return ((x != 0).any(-1) * order).amax(1)
 
 
 def prepend_one(x: Tensor) -> Tensor:

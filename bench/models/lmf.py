@@ -30,6 +30,7 @@ class Params:
     audio_dropout: float = 0.3  # dropouts[a]
     vision_dropout: float = 0.3  # dropouts[v]
     train_fusion_weights: bool = False  # the reference never does
+    text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
     include_one: bool = False  # latents handed to a mixer carry the constant 1 (released MS-Mix code)
 
 
@@ -43,7 +44,7 @@ class LMF(Backbone):
         self.params, self.label_bound = params, inputs.label_bound
         widths = {"text": params.text_hidden // 2, "audio": params.audio_hidden, "vision": params.vision_hidden}
         self.latent_dims = {m: (d + params.include_one,) for m, d in widths.items()}
-        self.text = TextNet(inputs.text[1], params.text_hidden, widths["text"])
+        self.text = TextNet(inputs.text[1], params.text_hidden, widths["text"], params.text_state)
         self.audio = FeatureNet(inputs.audio[1], params.audio_hidden, params.audio_dropout)
         self.vision = FeatureNet(inputs.vision[1], params.vision_hidden, params.vision_dropout)
         self.factors = nn.ParameterDict({m: nn.Parameter(torch.empty(params.rank, d + 1)) for m, d in widths.items()})

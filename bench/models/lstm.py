@@ -44,8 +44,12 @@ class LSTM(nn.LSTM):
         """Hidden states [B, T, h] of x [B, T, d]."""
         return stack(unroll(x, self), 1) if self.unrolled else self(x)[0]
 
-    def last_state(self, x: Tensor) -> Tensor:
-        """Hidden state [B, h] after the last step of x [B, T, d], padding steps included."""
+    def last_state(self, x: Tensor, last: Tensor | None = None) -> Tensor:
+        """Hidden state [B, h] after the last step of x [B, T, d], padding steps included, or after the steps `last`
+        [B] (int64)."""
+        if last is not None:
+            states = self.all_states(x)  # (B, T, h)
+            return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[2])).squeeze(1)
         return unroll(x, self)[-1] if self.unrolled else self(x)[1][0][0]
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
-from bench.models.layers import dropout
+from bench.models.layers import dropout, filled_steps
 from bench.models.towers import Fold, Towers
 
 VERSION = 1
@@ -144,8 +144,7 @@ class MulT(Backbone):
         text = batch["text"]
         if self.params.last_step == "padded":
             return {m: torch.full_like(text[:, 0, 0], t - 1, dtype=torch.int64) for m, t in self.steps.items()}
-        order = torch.arange(1, text.shape[1] + 1, device=text.device)
-        lengths = {"text": ((text != 0).any(-1) * order).amax(1)}  # (B,)
+        lengths = {"text": filled_steps(text)}  # (B,)
         for m in ("audio", "vision"):
             lengths[m] = lengths["text"] if self.aligned else batch[f"{m}_lengths"]
         return {m: (n - self.kernels[m]).clamp(0, self.steps[m] - 1) for m, n in lengths.items()}

@@ -35,6 +35,7 @@ class Params:
     vision_dropout: float = 0.3  # dropouts[v]
     post_dropout: float = 0.5  # dropouts[post]
     output_range: str = "fixed"  # "fixed": 6 sigmoid - 3 (M-SENA); "label": from -bound to bound of the labels
+    text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
     include_one: bool = False  # latents handed to a mixer carry the constant 1 (released MS-Mix code)
 
 
@@ -49,7 +50,7 @@ class TFN(Backbone):
         if params.output_range not in ("fixed", "label"):
             raise BenchError(f"TFN: output_range is 'fixed' or 'label', not '{params.output_range}'")
         self.params, self.label_bound = params, inputs.label_bound
-        self.text = TextNet(inputs.text[1], params.text_hidden, params.text_out)
+        self.text = TextNet(inputs.text[1], params.text_hidden, params.text_out, params.text_state)
         self.audio = FeatureNet(inputs.audio[1], params.audio_hidden, params.audio_dropout)
         self.vision = FeatureNet(inputs.vision[1], params.vision_hidden, params.vision_dropout)
         widths = {"text": params.text_out, "audio": params.audio_hidden, "vision": params.vision_hidden}

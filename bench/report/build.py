@@ -4,6 +4,7 @@ Safe to call again and again while jobs still run: what is there is shown, what 
 """
 
 import csv
+import gc
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ def build(
     jobs = expand(experiments, seeds)
     values, runs = store.frames(jobs, data_hashes)
     results, printed = Results(values, runs), Reported(reported)
+    gc.freeze()  # statsmodels collects garbage in every Holm adjustment, which must not walk all the runs each time
     tables = [make_table(e, results, printed, seeds) for e in experiments]
 
     sections, texts, pdfs = [], {}, {}
@@ -74,6 +76,7 @@ def build(
         unmatched=["/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric")) for r in unmatched],
     )
     _write(out / "index.html", page)
+    gc.unfreeze()
     return out / "index.html"
 
 
@@ -154,12 +157,12 @@ def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path)
         from bench.analysis.audit import audit
     except ImportError:
         return []
-    papers = {e.paper for e in experiments}
-    found = pd.DataFrame(audit(reported))
-    found = found[found["artefact"].str.partition("-")[0].isin(papers)]
-    _write(out / "audit.csv", _csv(found))
+    paper = {e.id: e.paper for e in experiments} | {e.paper: e.paper for e in experiments}
+    found = audit(reported)
+    found = found.assign(paper=[paper.get(a) or paper.get(a.split("-")[0]) for a in found["artefact"]]).dropna(subset="paper")
+    _write(out / "audit.csv", _csv(found) if len(found) else "")
     heads = [c for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells") if c in found]
     return [
-        {"name": html.paper_name(paper), "heads": heads, "rows": [list(r) for r in lines[heads].itertuples(index=False)]}
-        for paper, lines in found.groupby(found["artefact"].str.partition("-")[0], sort=False)
+        {"name": html.paper_name(name), "heads": heads, "rows": lines[heads].to_numpy().tolist()}
+        for name, lines in found.groupby("paper", sort=False)
     ]

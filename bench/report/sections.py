@@ -46,9 +46,9 @@ def run_parts(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 
 def section(t: Table, files: Sequence[tuple[str, str]], figures: Sequence[Any], samples: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Everything the template prints about an artefact."""
-    e, lines = t.experiment, family(t.grid)
+    e, lines = t.experiment, family(t.grid, t.versus["proposed"])
     doc = [line.strip() for line in e.doc.strip().splitlines() if line.strip()]
-    labels, rows = p_table(t.grid) if lines else ([], [])
+    labels, rows = p_table(t.grid, t.versus["proposed"]) if lines else ([], [])
     problems, title = _problems(t)
     primary = next((c.label for c in e.columns if c.metric == e.primary), e.primary)
     return {

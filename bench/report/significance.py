@@ -4,7 +4,7 @@ Every cell is compared, seed by seed, with the proposed method and with the back
 metric's comparisons form the family that Holm adjusts; they alone carry marks in the tables.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,9 @@ class Contrast:
     @property
     def significant(self) -> bool:
         return self.holm < ALPHA
+
+
+Contrasts = Mapping[tuple[int, int], Contrast]  # by (row, column)
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,11 @@ def _adjusted(grid: Grid, found: dict[tuple[int, int], Contrast]) -> dict[tuple[
     return found
 
 
-def family(grid: Grid) -> list[Line]:
+def family(grid: Grid, against: Contrasts) -> list[Line]:
     """The proposed method against every other row of its block in the primary metric, in print order, with all that
-    stats.paired says and the seeds a decision would need. Rows without two common seeds are left out."""
+    stats.paired says and the seeds a decision would need. `against`: contrasts(grid, "proposed"). Rows without two
+    common seeds are left out."""
     e, lines = grid.experiment, []
-    against = contrasts(grid, "proposed")
     for j, column in enumerate(e.columns):
         if column.metric != e.primary:
             continue
@@ -133,10 +136,10 @@ def across_cells(lines: Iterable[Line]) -> dict[str, Across]:
     return {m: across([d for d, _ in cells], [s for _, s in cells]) for m, cells in found.items() if len(cells) > 1}
 
 
-def p_table(grid: Grid) -> tuple[Sequence[str], list[tuple[str, str, list[Contrast | None]]]]:
+def p_table(grid: Grid, against: Contrasts) -> tuple[Sequence[str], list[tuple[str, str, list[Contrast | None]]]]:
     """Two-sided p of paired t-tests against the proposed method, every metric: (column labels, [(block, row label,
     contrast per column)]), the layout of SAM-LML's Table 10."""
-    e, against = grid.experiment, contrasts(grid, "proposed")
+    e = grid.experiment
     rows = sorted({i for i, _ in against})
     several = len({c.group for c in e.columns}) > 1
     labels = [f"{c.group} {c.label}".strip() if several else c.label for c in e.columns]

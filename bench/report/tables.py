@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.analysis.grid import DONE, NOT_RUN, UNDEFINED, Cell, Grid, Results, make_grid, provenance
 from bench.matrix import Column, Experiment, Row
-from bench.report.significance import Contrast, contrasts
+from bench.report.significance import Contrasts, contrasts
 from bench.report.verdict import Judged, Reported, judge_grid
 
 MINUS = "\u2212"
@@ -43,7 +43,7 @@ class Table:
     grid: Grid
     results: Results
     judged: Mapping[tuple[int, int], Judged]
-    versus: Mapping[str, Mapping[tuple[int, int], Contrast]]
+    versus: Mapping[str, Contrasts]
 
     @property
     def experiment(self) -> Experiment:

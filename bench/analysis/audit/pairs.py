@@ -8,21 +8,20 @@ import pandas as pd
 
 from bench.analysis.audit.finding import Finding, some
 from bench.analysis.audit.testsets import TEST_SETS
-from bench.analysis.cells import BINARY, ROW, label, paper
+from bench.analysis.cells import BINARY, ROW, Cell, groups, half_unit, label, paper
 
 _NESTED = (("acc7", "acc5"), ("acc5", "acc3"))  # right in the finer classes is right in the coarser ones
 _SPREAD_GAP = 0.3  # points between the std of accuracy and of F1 that call for a look
 _OUTLIER = 6  # robust standard deviations
+_PER_RUN = 0.005  # points that rounding each run to four decimals may add
+Pair = tuple[Cell, Cell]  # an accuracy and the F1 of the same predictions
 
 
 def check(frame: pd.DataFrame) -> Iterator[Finding]:
-    gaps = []
-    for _, row in frame.groupby(list(ROW), sort=False):
-        cells = {cell["metric"]: cell for _, cell in row.iterrows()}
-        for accuracy, f1 in BINARY.items():
-            if accuracy in cells and f1 in cells:
-                yield from _f1_range(cells[accuracy], cells[f1])
-                gaps.append((cells[accuracy], cells[f1]))
+    pairs = []
+    for row in groups(frame.to_dict("records"), ROW).values():
+        cells = {cell["metric"]: cell for cell in row}
+        pairs += [(cells[a], cells[f]) for a, f in BINARY.items() if a in cells and f in cells]
         if "has0_acc2" in cells and "non0_acc2" in cells:
             yield from _neutral_samples(cells["has0_acc2"], cells["non0_acc2"])
         for fine, coarse in _NESTED:
@@ -30,8 +29,9 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
                 yield _nested(cells[fine], cells[coarse])
         if "mae" in cells:
             yield from _above_constant(cells["mae"])
-    yield from _wide_gaps(gaps)
-    yield from _spread_gaps(gaps)
+    yield from _f1_ranges(pairs)
+    yield from _wide_gaps(pairs)
+    yield from _spread_gaps(pairs)
 
 
 @lru_cache(maxsize=4096)
@@ -64,33 +64,48 @@ def mean_f1_range(accuracy: float, width: float, positive: int, negative: int, s
     return float(chords[0].min()), float(chords[1].max())
 
 
-def _f1_range(accuracy: pd.Series, f1: pd.Series) -> Iterator[Finding]:
-    classes = TEST_SETS[accuracy["dataset"]].classes(accuracy["metric"]) if accuracy["dataset"] in TEST_SETS else None
-    if classes is None:
-        return
+def _f1_ranges(pairs: list[Pair]) -> Iterator[Finding]:
+    """F1 that no predictions of the printed accuracy have; one finding per artefact where swapped arguments explain it."""
+    for artefact in dict.fromkeys(a["artefact"] for a, _ in pairs):
+        here = [(a, f) for a, f in pairs if a["artefact"] == artefact and _classes(a)]
+        off = [(a, f, _allowed(a, f, False), _allowed(a, f, True)) for a, f in here]
+        off = [o for o in off if not _within(o[1]["mean"], o[2])]
+        swapped = [o for o in off if _within(o[1]["mean"], o[3])]
+        for level, found in (("impossible", [o for o in off if o not in swapped]), ("implausible", swapped)):
+            if not found:
+                continue
+            yield Finding(
+                check="f1-accuracy", level=level, artefact=artefact, cells=tuple(c["cell_id"] for o in found for c in o[1::-1]),
+                printed=some(f"{label(a)} F1 {f['mean_text']} at accuracy {a['mean_text']}" for a, f, _, _ in found),
+                expected=some(f"[{low:.2f}, {high:.2f}]" for _, _, (low, high), _ in found),
+                arithmetic=f"in {len(found)} of {len(here)} pairs no set of predictions with this accuracy has this weighted F1"
+                + ("; weighted by predicted instead of true classes (arguments swapped) it can" if found is swapped else ""),
+                assumption="accuracy and F1 of the same predictions, classes weighted by truth, the usual test file; runs "
+                "rounded to four decimals or not",
+            )
+
+
+def _classes(accuracy: Cell) -> tuple[int, int] | None:
+    test = TEST_SETS.get(accuracy["dataset"])
+    return test.classes(accuracy["metric"]) if test else None
+
+
+def _allowed(accuracy: Cell, f1: Cell, swapped: bool) -> tuple[float, float]:
+    """Least and largest F1 (%) at a printed accuracy; rounding widens both."""
     width = (2 * accuracy["std"] if accuracy["std"] == accuracy["std"] else 2.0) / 100
-    half = 0.5 * 10.0 ** -min(accuracy["decimals"], f1["decimals"])
-    ranges = []
-    for swapped in (False, True):
-        low = mean_f1_range(accuracy["mean"] / 100 - half / 100, width, *classes, swapped)[0]
-        high = mean_f1_range(accuracy["mean"] / 100 + half / 100, width, *classes, swapped)[1]
-        ranges.append((100 * low - half, 100 * high + half))
-    (low, high), (_, swapped_high) = ranges
-    if low <= f1["mean"] <= high:
-        return
-    rescued = ranges[1][0] <= f1["mean"] <= swapped_high
-    yield Finding(
-        check="f1-accuracy", level="implausible" if rescued else "impossible", artefact=f1["artefact"],
-        cells=(f1["cell_id"], accuracy["cell_id"]), printed=f"F1 {f1['mean_text']} at accuracy {accuracy['mean_text']}",
-        expected=f"[{low:.2f}, {high:.2f}]",
-        arithmetic=f"{label(f1)}: no set of predictions with this accuracy has this weighted F1; weighted by predicted "
-        f"classes (arguments swapped) it may reach {swapped_high:.2f}",
-        assumption=f"accuracy and F1 of the same predictions, {classes[0]} positive and {classes[1]} negative test samples, "
-        "classes weighted by truth",
-    )
+    slack = [half_unit(c["mean_text"]) + _PER_RUN for c in (accuracy, f1)]
+    ends = [
+        mean_f1_range((accuracy["mean"] + side * slack[0]) / 100, width, *_classes(accuracy), swapped)[side > 0]
+        for side in (-1, 1)
+    ]
+    return 100 * ends[0] - slack[1], 100 * ends[1] + slack[1]
 
 
-def _neutral_samples(has0: pd.Series, non0: pd.Series) -> Iterator[Finding]:
+def _within(value: float, interval: tuple[float, float]) -> bool:
+    return interval[0] <= value <= interval[1]
+
+
+def _neutral_samples(has0: Cell, non0: Cell) -> Iterator[Finding]:
     test = TEST_SETS.get(has0["dataset"])
     if test is None:
         return
@@ -109,7 +124,7 @@ def _neutral_samples(has0: pd.Series, non0: pd.Series) -> Iterator[Finding]:
     )
 
 
-def _nested(fine: pd.Series, coarse: pd.Series) -> Finding:
+def _nested(fine: Cell, coarse: Cell) -> Finding:
     return Finding(
         check="nested-classes", level="impossible", artefact=fine["artefact"], cells=(fine["cell_id"], coarse["cell_id"]),
         printed=f"{fine['metric']} {fine['mean_text']}, {coarse['metric']} {coarse['mean_text']}",
@@ -119,7 +134,7 @@ def _nested(fine: pd.Series, coarse: pd.Series) -> Finding:
     )
 
 
-def _above_constant(mae: pd.Series) -> Iterator[Finding]:
+def _above_constant(mae: Cell) -> Iterator[Finding]:
     test = TEST_SETS.get(mae["dataset"])
     if test is None or test.constant_mae is None or mae["mean"] <= test.constant_mae:
         return
@@ -131,27 +146,26 @@ def _above_constant(mae: pd.Series) -> Iterator[Finding]:
     )
 
 
-def _wide_gaps(pairs: list[tuple[pd.Series, pd.Series]]) -> Iterator[Finding]:
+def _wide_gaps(pairs: list[Pair]) -> Iterator[Finding]:
     """Accuracy and F1 farther apart than in nearly all other rows of the paper."""
-    frame = pd.DataFrame(
-        [(paper(a["artefact"]), a["mean"] - f["mean"], a, f) for a, f in pairs], columns=["paper", "gap", "accuracy", "f1"]
-    )
-    for _, rows in frame.groupby("paper", sort=False):
-        centre = rows["gap"].median()
-        scale = max(1.4826 * (rows["gap"] - centre).abs().median(), 0.05)
-        for _, row in rows[(rows["gap"] - centre).abs() > _OUTLIER * scale].iterrows():
-            a, f = row["accuracy"], row["f1"]
-            yield Finding(
-                check="f1-gap", level="implausible", artefact=a["artefact"], cells=(a["cell_id"], f["cell_id"]),
-                printed=f"accuracy {a['mean_text']}, F1 {f['mean_text']}",
-                expected=f"a gap of {centre:.2f} +- {_OUTLIER * scale:.2f}",
-                arithmetic=f"{label(a)}: the gap is {row['gap']:+.2f}, the median of {len(rows)} such pairs of the paper "
-                f"{centre:+.2f} with a robust spread of {scale:.2f}",
-                assumption="accuracy and F1 of the same predictions move together",
-            )
+    for (name,), cells in groups([{"paper": paper(a["artefact"]), "pair": (a, f)} for a, f in pairs], ["paper"]).items():
+        gaps = np.array([a["mean"] - f["mean"] for a, f in (c["pair"] for c in cells)])
+        centre = float(np.median(gaps))
+        scale = max(1.4826 * float(np.median(np.abs(gaps - centre))), 0.05)
+        far = [(c["pair"], gap) for c, gap in zip(cells, gaps) if abs(gap - centre) > _OUTLIER * scale]
+        if not far:
+            continue
+        yield Finding(
+            check="f1-gap", level="implausible", artefact=name, cells=tuple(c["cell_id"] for pair, _ in far for c in pair),
+            printed=some(f"{a['artefact']} {label(a)} {a['mean_text']} / {f['mean_text']}" for (a, f), _ in far),
+            expected=f"a gap of {centre:.2f} +- {_OUTLIER * scale:.2f}",
+            arithmetic=f"in {len(far)} of {len(gaps)} pairs accuracy and F1 are farther apart; the median gap is {centre:+.2f} "
+            f"with a robust spread of {scale:.2f}",
+            assumption="accuracy and F1 of the same predictions move together",
+        )
 
 
-def _spread_gaps(pairs: list[tuple[pd.Series, pd.Series]]) -> Iterator[Finding]:
+def _spread_gaps(pairs: list[Pair]) -> Iterator[Finding]:
     """Accuracy and F1 of the same runs with clearly different std."""
     both = [(a, f) for a, f in pairs if a["std"] == a["std"] and f["std"] == f["std"]]
     for artefact in dict.fromkeys(a["artefact"] for a, _ in both):
