@@ -1,24 +1,37 @@
-"""Every table and figure of the five papers, one module per paper. A module lists its factories in EXPERIMENTS."""
+"""Every table and figure of the five papers: one module per paper, its figures beside it in <paper>_figures.py. A module
+lists its factories in EXPERIMENTS; a factory's docstring says what its artefact claims, what it costs, how to run it."""
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from inspect import cleandoc
 
 from bench.errors import BenchError
 from bench.matrix import Experiment
 
-PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")  # in the papers' order; further modules follow by name
+PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")  # in this order; other papers follow by name
 
 
 @lru_cache
 def all_experiments() -> dict[str, Experiment]:
-    """id -> Experiment, in the papers' order. Adding an experiment is adding a factory to a module's EXPERIMENTS."""
-    found = [m.name for m in pkgutil.iter_modules(__path__)]
-    modules = [importlib.import_module(f"experiments.{n}") for n in [*(p for p in PAPERS if p in found), *sorted(set(found) - set(PAPERS))]]
-    made = [factory() for m in modules for factory in getattr(m, "EXPERIMENTS", ())]
-    return {e.id: e for e in made}
+    """id -> Experiment, paper by paper, tables before figures. Adding an experiment is adding a factory to a module's
+    EXPERIMENTS, or a module."""
+    made = []
+    for m in pkgutil.iter_modules(__path__):
+        for factory in getattr(importlib.import_module(f"experiments.{m.name}"), "EXPERIMENTS", ()):
+            e = factory()
+            made.append(e if e.doc else replace(e, doc=cleandoc(factory.__doc__ or "")))
+    return {e.id: e for e in sorted(made, key=_place)}
+
+
+def _place(e: Experiment) -> tuple:
+    paper = (PAPERS.index(e.paper), "") if e.paper in PAPERS else (len(PAPERS), e.paper)
+    number = re.search(r"\d+$", e.id)
+    return (*paper, e.kind != "table", int(number.group()) if number else 0, e.id)
 
 
 def select(patterns: Iterable[str]) -> list[Experiment]:

@@ -1,7 +1,17 @@
-"""From names (paper, backbone, mixer, dataset) to a Config, through the hyperparameter files.
+"""From names (paper, backbone, mixer, dataset) to a Config, through the hyperparameter files; columns of tables.
 
 A config carries its parameters in full, so that its id changes when they do, and the VERSION of every component, so
 that its id changes when code that can change numbers does.
+
+What a figure is drawn from stands in `Experiment.figure`, a mapping of plain values:
+    kind       "line", "heatmap", "bars", "landscape", "tsne", "density", "attention", "dynamics" or "illustration"
+    metrics    what is on the y axis (or coloured)
+    panels     one mapping each: "title", "rows" (a selector of rows by their labels, as in experiments/claims),
+               "group" (column group), "x" (label of the axis), "lines" (the row label that tells lines apart),
+               "default" (the marked setting), "reference" (selector of a row drawn as a level)
+    printed    points of the paper's figure that its text quotes: {"at", "metric", "value", "where"}
+    computed   metrics that the figure itself computes from kept outputs, because no run stores them
+    settings   what the paper leaves open about the picture; all of it is ours
 """
 
 try:
@@ -16,15 +26,23 @@ from typing import Any
 from bench import registry
 from bench.errors import BenchError
 from bench.matrix import Column, Config
+from bench.metrics import METRICS
 from bench.train import protocol
 
-_FOLDER = Path(__file__).parent / "hyperparameters"
+FOLDER = Path(__file__).parent / "hyperparameters"
+RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # missing and noise rates of SAM-LML
 
 
 @lru_cache
-def _toml(name: str) -> dict[str, Any]:
-    path = _FOLDER / f"{name}.toml"
+def toml(name: str) -> dict[str, Any]:
+    """A file of experiments/hyperparameters; empty where there is none."""
+    path = FOLDER / f"{name}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def layers(paper: str) -> tuple[str, ...]:
+    """The hyperparameter files a paper's runs are made from, the base first; later ones win."""
+    return ("msena", "finetuned", "systems", paper)
 
 
 def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
@@ -32,8 +50,8 @@ def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
     overlaid with what the paper (or its release) says otherwise. Raises BenchError where nothing is known."""
     found: dict[str, Any] = {"params": {}, "train": {}, "features": "unaligned", "source": []}
     known = False
-    for name in ("msena", "finetuned", "systems", paper):
-        section = _toml(name).get(backbone, {})
+    for name in layers(paper):
+        section = toml(name).get(backbone, {})
         if not isinstance(section, Mapping) or not section:
             continue
         mine = section.get(dataset, {})
@@ -47,23 +65,31 @@ def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
     return found
 
 
-def mixer_params(paper: str, mixer: str, dataset: str) -> dict[str, Any]:
-    """Parameters of a mixer as a paper runs it on a dataset."""
-    section = _toml("mixers").get(paper, {}).get(mixer, {})
-    return {**section.get("params", {}), **section.get(dataset, {})}
+def mixer_params(paper: str, mixer: str, dataset: str, backbone: str = "") -> dict[str, Any]:
+    """Parameters of a mixer as a paper runs it on a dataset, with a backbone where it says so for one."""
+    section = toml("mixers").get(paper, {}).get(mixer, {})
+    return {**section.get("params", {}), **section.get(dataset, {}), **section.get(backbone, {}).get(dataset, {})}
 
 
 def config(
-    paper: str, backbone: str, dataset: str, mixer: str = "none", *, features: str | None = None,
+    paper: str, backbone: str | None, dataset: str, mixer: str = "none", *, features: str | None = None,
     params: Mapping[str, Any] | None = None, mixing: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None, corruption: Mapping[str, Any] | None = None, fraction: float = 1.0,
 ) -> Config | None:
-    """The Config of one cell, or None where the backbone or the mixer is not implemented ("not run").
+    """The Config of one cell, or None ("not run") where backbone, mixer, dataset or corruption is not implemented;
+    `backbone` None is a system that nobody has implemented here.
 
     `params`, `mixing` and `train` override single values of the hyperparameter files.
     """
-    if backbone not in registry.names("models") or mixer not in registry.names("mixers"):
+    known = {"models": backbone, "mixers": mixer, "datasets": dataset}
+    if any(name not in registry.names(kind) for kind, name in known.items()):
         return None
+    versions = {
+        "backbone": registry.version("models", backbone),
+        "mixer": registry.version("mixers", mixer),
+        "dataset": registry.version("datasets", dataset),
+        "train": protocol.VERSION,
+    }
     s = settings(paper, backbone, dataset)
     return Config(
         dataset=dataset,
@@ -71,46 +97,26 @@ def config(
         backbone=backbone,
         mixer=mixer,
         backbone_params={**s["params"], **(params or {})},
-        mixer_params={**mixer_params(paper, mixer, dataset), **(mixing or {})},
+        mixer_params={**mixer_params(paper, mixer, dataset, backbone), **(mixing or {})},
         train={**s["train"], **(train or {})},
         corruption=corruption or {},
         fraction=fraction,
-        versions={
-            "backbone": registry.version("models", backbone),
-            "mixer": registry.version("mixers", mixer),
-            "dataset": registry.version("datasets", dataset),
-            "train": protocol.VERSION,
-        },
+        versions=versions,
     )
 
 
-_NON0 = "non-0: label != 0, (p > 0) = (y > 0)"
-_HAS0 = "has-0: all samples, (p >= 0) = (y >= 0)"
-
-
-def msena_columns(group: str, labels: Mapping[str, str]) -> tuple[Column, ...]:
-    """Columns of an M-SENA style table, in the order of `labels` (metric key -> printed label)."""
-    conventions = {
-        "non0_acc2": _NON0, "has0_acc2": _HAS0, "non0_f1": f"weighted F1, {_NON0}", "has0_f1": f"weighted F1, {_HAS0}",
-        "acc5": "clip to [-2, 2], round half to even", "acc7": "clip to [-3, 3], round half to even",
-        "mae": "unclipped", "corr": "Pearson, unclipped", "avg": "mean of the six Acc and F1",
-    }
-    return tuple(_column(group, m, label, conventions) for m, label in labels.items())
-
-
-def sims_columns(group: str, labels: Mapping[str, str]) -> tuple[Column, ...]:
-    """Columns of a CH-SIMS table: everything clipped to [-1, 1], right-closed bins, 0 counts as negative."""
-    conventions = {
-        "acc2": "SIMS: [-1, 0], (0, 1]", "acc3": "SIMS: cuts at -0.1, 0.1", "acc5": "SIMS: cuts at -0.7, -0.1, 0.1, 0.7",
-        "f1": "weighted F1 of Acc2's classes", "mae": "clipped to [-1, 1]", "corr": "Pearson, clipped to [-1, 1]",
-        "avg": "mean of Acc2, Acc3, Acc5, F1",
-    }
-    return tuple(_column(group, m, label, conventions) for m, label in labels.items())
-
-
-def _column(group: str, metric: str, label: str, conventions: Mapping[str, str]) -> Column:
-    plain = metric in ("mae", "corr")
-    return Column(
-        metric=metric, label=label, group=group, convention=conventions[metric], percent=not plain,
-        decimals=3 if plain else 2, higher_is_better=metric != "mae",
+def columns(
+    family: str, group: str, labels: Mapping[str, str], decimals: int = 2, plain_decimals: int = 3,
+    percent: tuple[str, ...] = (),
+) -> tuple[Column, ...]:
+    """Columns of a table in the order of `labels` (metric key -> printed label), defined by a metric family of
+    bench/metrics.py. `decimals` of percentages, `plain_decimals` of the rest; `percent`: further metrics printed x 100."""
+    return tuple(
+        Column(
+            metric=key, label=label, group=group, convention=METRICS[family][key].convention,
+            percent=METRICS[family][key].percent or key in percent,
+            decimals=decimals if METRICS[family][key].percent or key in percent else plain_decimals,
+            higher_is_better=METRICS[family][key].higher_is_better,
+        )
+        for key, label in labels.items()
     )

@@ -1,7 +1,7 @@
-"""MS-Mix: An Adaptive Emotion-Sensitive Mixup Framework for Multimodal Sentiment Analysis (paper 000)."""
+"""MS-Mix: An Adaptive Emotion-Sensitive Mixup Framework for Multimodal Sentiment Analysis (paper 000): tables."""
 
 from bench.matrix import Column, Experiment, Row
-from experiments.common import config, msena_columns, sims_columns
+from experiments.common import columns, config
 
 PAPER = "msmix"
 
@@ -27,12 +27,13 @@ NOTES = (
 )
 
 
-def _columns(dataset: str) -> tuple[Column, ...]:
+def dataset_columns(dataset: str) -> tuple[Column, ...]:
+    """The columns of the paper's tables on a dataset."""
     group = dataset.upper()
-    return sims_columns(group, _SIMS_COLUMNS) if dataset == "sims" else msena_columns(group, _MOSI_COLUMNS)
+    return columns("sims", group, _SIMS_COLUMNS) if dataset == "sims" else columns("msena", group, _MOSI_COLUMNS)
 
 
-def _main_table(number: int, dataset: str, doc: str) -> Experiment:
+def _main_table(number: int, dataset: str) -> Experiment:
     rows = tuple(
         Row(
             backbone=backbone, method=method, block=backbone,
@@ -44,9 +45,8 @@ def _main_table(number: int, dataset: str, doc: str) -> Experiment:
     )
     return Experiment(
         id=f"msmix-t{number}", paper=PAPER, title=f"Results of mixup methods on {dataset.upper()}", kind="table",
-        columns=_columns(dataset), rows=rows, seeds=5, primary="avg",
-        family="MS-Mix against every other method of its block, over all blocks of the table, on Avg.",
-        notes=NOTES, doc=doc,
+        columns=dataset_columns(dataset), rows=rows, seeds=5, primary="avg",
+        family="MS-Mix against every other method of its block, over all blocks of the table, on Avg.", notes=NOTES,
     )
 
 
@@ -55,37 +55,41 @@ def table1() -> Experiment:
 
     Claim: MS-Mix is first or second on every metric and first on Avg. with every backbone.
     Expected: LMF + MS-Mix Avg. 66.81 +- 0.13 against LMF 64.33.
-    Cost: 180 runs; TFN, LMF and MulT take minutes each, the fine-tuned backbones most of the time.
+    Cost: 180 runs, about 150 GPU-minutes; TFN, LMF and MulT are a fifth of it.
     Command: bench run msmix-t1 --suite paper --data DIR
     """
-    return _main_table(1, "mosi", table1.__doc__ or "")
+    return _main_table(1, "mosi")
 
 
 def table2() -> Experiment:
     """MS-Mix Table 2: six backbones x six methods on MOSEI.
 
-    Claim: as Table 1. Expected: GLoMo + MS-Mix Avg. 74.64 +- 0.10 against 73.72.
-    Cost: 180 runs, the largest part of the paper's grid.
+    Claim: as Table 1.
+    Expected: GLoMo + MS-Mix Avg. 74.64 +- 0.10 against 73.72.
+    Cost: 180 runs, about 1,000 GPU-minutes, the largest part of the paper's grid.
     Command: bench run msmix-t2 --suite paper --data DIR
     """
-    return _main_table(2, "mosei", table2.__doc__ or "")
+    return _main_table(2, "mosei")
 
 
 def table3() -> Experiment:
     """MS-Mix Table 3: six backbones x six methods on CH-SIMS.
 
-    Claim: as Table 1. Expected: TFN + MS-Mix Avg. 67.62 +- 0.39 against 65.36.
-    Cost: 180 runs. Command: bench run msmix-t3 --suite paper --data DIR
+    Claim: as Table 1.
+    Expected: TFN + MS-Mix Avg. 67.62 +- 0.39 against 65.36.
+    Cost: 180 runs, about 160 GPU-minutes.
+    Command: bench run msmix-t3 --suite paper --data DIR
     """
-    return _main_table(3, "sims", table3.__doc__ or "")
+    return _main_table(3, "sims")
 
 
 def table4() -> Experiment:
     """MS-Mix Table 4: ablation of SASS, SIG and SAL with LMF on MOSI.
 
-    Claim: every module adds to Avg.; simplified SIG variants drop it. Expected: 64.40 (Manifold Mix alone) to 66.81.
-    Rows 1 and 6 are the same configurations as LMF + Manifold Mix and LMF + MS-Mix of Table 1.
-    Cost: 40 runs, 10 shared with Table 1; seconds each. Command: bench run msmix-t4 --suite paper --data DIR
+    Claim: every module adds to Avg.; simplified SIG variants drop it.
+    Expected: Avg. 64.40 (Manifold Mix alone) to 66.81. Rows 1 and 6 are LMF + Manifold Mix and LMF + MS-Mix of Table 1.
+    Cost: 40 runs, 10 shared with Table 1; about 5 GPU-minutes.
+    Command: bench run msmix-t4 --suite paper --data DIR
     """
     off = {"sass": False, "sig": "off", "sal": False}
     rows = {
@@ -100,7 +104,7 @@ def table4() -> Experiment:
     }
     return Experiment(
         id="msmix-t4", paper=PAPER, title="Ablation of MS-Mix with LMF on MOSI", kind="table",
-        columns=_columns("mosi"), seeds=5, primary="avg", family="full MS-Mix against each other row, on Avg.",
+        columns=dataset_columns("mosi"), seeds=5, primary="avg", family="full MS-Mix against each other row, on Avg.",
         rows=tuple(
             Row(
                 backbone="LMF", method="", variant=variant, block="LMF",
@@ -111,7 +115,6 @@ def table4() -> Experiment:
         ),
         notes=(*NOTES, "Rows 7 and 8 print no ticks: SASS stays on in both; SAL stays on for the linear map and is "
                "off for the ground truth, where there is nothing to train."),
-        doc=table4.__doc__ or "",
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call, stack_module_state
 
 from bench.errors import BenchError
-from bench.models import lmf, mult, tfn
+from bench.models import lmf, mult, outer, tfn
 from bench.models.base import Inputs
 from bench.models.layers import dropout, prepend_one, sinusoid
 from bench.models.lstm import LSTM, unroll, use_unrolled
@@ -25,6 +25,7 @@ MULT = mult.Params(width=12, heads=3, levels=2, text_kernel=3, audio_kernel=1, v
 CASES = {
     "tfn": (tfn, TFN, POOLED),
     "tfn-one": (tfn, replace(TFN, include_one=True), POOLED),
+    "tfn-valid": (tfn, replace(TFN, text_state="valid"), POOLED),
     "lmf": (lmf, LMF, POOLED),
     "lmf-corrected": (lmf, replace(LMF, train_fusion_weights=True, include_one=True), POOLED),
     "mult-aligned": (mult, MULT, ALIGNED),
@@ -141,6 +142,20 @@ class TestEveryBackbone:
                 torch.testing.assert_close(p.grad, grads, rtol=1e-9, atol=1e-12)
 
 
+    def test_training_mode_works_under_vmap_and_seeds_draw_apart(self, case):
+        batch = batch_of(CASES[case][2])
+        models = [build(case).train() for _ in range(2)]  # equal weights: only the draws can differ
+        use_unrolled(models[0])
+        models[0].store_product = True  # TFN; the others do not look at it
+        params, buffers = stack_module_state(models)
+
+        def predict(params, buffers):
+            return functional_call(models[0], (params, buffers), (batch,)).prediction
+
+        first, second = torch.vmap(predict, randomness="different")(params, buffers)
+        assert not torch.equal(first, second)
+
+
 # --- LSTM -----------------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +189,40 @@ def test_tfn_outer_product_of_zero_latents_is_one_at_the_front():
     assert fused[:, 0].tolist() == [1, 1] and fused.count_nonzero() == 2
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.3])
+def test_tfn_product_in_chunks_equals_the_stored_product(rate, monkeypatch):
+    monkeypatch.setattr(outer, "_CHUNK", 100)  # of the 5 * 21 * 6 entries: several chunks, the last one short
+    torch.manual_seed(0)
+    shapes = ((5, 21), (5, 6), (7, 126), (7,))
+    tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    target = torch.randn(5, 7, dtype=torch.float64)
+
+    def stored(pair, text, weight, bias):
+        mask, keep = outer.keep_mask(21 * 5 * 6, rate)
+        product = pair[:, :, None] * text[:, None] * mask.view(21, 5, 6).transpose(0, 1) / keep
+        return torch.nn.functional.linear(product.flatten(1), weight, bias)
+
+    found = []
+    for form in (lambda *t: outer.outer_linear(*t, rate), stored):
+        torch.manual_seed(1)  # the same mask
+        y = form(*tensors)
+        found.append([y.detach(), *torch.autograd.grad((y * target).sum(), tensors)])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_tfn_uses_chunks_in_training_with_the_same_gradients():
+    batch, models = batch_of(POOLED, dtype=torch.float64), []
+    for store in (False, True):
+        torch.manual_seed(0)
+        model = tfn.Model(replace(TFN, audio_dropout=0.0, vision_dropout=0.0, post_dropout=0.0), POOLED).double()
+        model.store_product = store
+        model(batch).prediction.square().sum().backward()
+        models.append(model)
+    for (name, p), q in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-12, msg=name)
+
+
 @pytest.mark.parametrize(("output_range", "bound"), [("fixed", 3.0), ("label", 1.0)])
 def test_tfn_predictions_fill_the_chosen_range(output_range, bound):
     model = tfn.Model(replace(TFN, output_range=output_range), replace(POOLED, label_bound=1.0)).eval()
@@ -194,6 +243,17 @@ def test_lmf_is_the_trilinear_form_of_its_factors():
     ones = {m: prepend_one(x) for m, x in latents.items()}
     full = torch.einsum("tav,bt,ba,bv->b", form, ones["text"], ones["audio"], ones["vision"]) + model.fusion_bias
     torch.testing.assert_close(model.fuse(latents).prediction, full)
+
+
+@pytest.mark.parametrize("case", ["tfn", "lmf"])
+def test_valid_text_state_does_not_depend_on_the_padding(case):
+    module, params, inputs = CASES[case]
+    batch = batch_of(inputs)
+    batch["text"][0, 4:] = 0.0
+    longer = {**batch, "text": torch.nn.functional.pad(batch["text"], (0, 0, 0, 5))}
+    for state, changes in (("padded", True), ("valid", False)):
+        model = module.Model(replace(params, text_state=state), inputs).eval()
+        assert torch.allclose(model(batch).prediction, model(longer).prediction, atol=1e-6) is not changes
 
 
 @pytest.mark.parametrize("case", ["tfn", "lmf"])
@@ -276,7 +336,7 @@ def test_attention_is_causal_with_the_length_difference_as_head_start():
 
 def test_padding_is_read_by_default_and_not_with_the_valid_step():
     batch = batch_of(ALIGNED)
-    batch["text"][0, 6:] = 0.0
+    batch["text"][0, 6:], batch["audio_lengths"][0], batch["vision_lengths"][0] = 0.0, 6, 6
     touched = {**batch, "audio": batch["audio"].clone()}
     touched["audio"][0, 8:] += 1.0
     for last_step, changes in (("padded", True), ("valid", False)):
@@ -353,6 +413,7 @@ def test_training_drops_out_and_evaluation_does_not():
         (lambda: mult.Model(replace(MULT, heads=5), ALIGNED), "width 12 is not a multiple of 5 heads"),
         (lambda: mult.Model(replace(MULT, last_step="first"), ALIGNED), "last_step is 'padded' or 'valid'"),
         (lambda: tfn.Model(replace(TFN, output_range="wide"), POOLED), "output_range is 'fixed' or 'label'"),
+        (lambda: lmf.Model(replace(LMF, text_state="last"), POOLED), "text_state is 'padded' or 'valid'"),
     ],
 )
 def test_unusable_parameters_are_named_in_one_line(build_it, words):

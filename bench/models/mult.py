@@ -5,9 +5,10 @@ of each target, and the last step of each: latents text, audio, vision, [B, 2d] 
 
 Readings and quirks kept (docs/quirks.md), each with a switch: no positions (`position` adds the official sinusoid to
 all nine encoders); the last step is read although it is padding for most rows (`last_step` = "valid" reads the last
-step whose window lies in the clip; the text length is the last step with a non-zero feature, and in aligned data it
-counts for all three modalities). The attention dropout of a cross-modal encoder goes by its source; the memory
-encoders use the text's. The reference takes the softmax in float32 even in double precision; here it is the model's.
+step whose window lies in the clip; aligned data have one length for all three modalities, and in unaligned data the
+text is taken to end at its last non-zero feature). The attention dropout of a cross-modal encoder goes by its source;
+the memory encoders use the text's. The reference takes the softmax in float32 even in double precision; here it is
+taken in the model's.
 
 The six towers, and the three memories, are one computation as far as their lengths allow (`_plan`); a memory encoder's
 last layer computes only the step that is read (towers.py).
@@ -144,9 +145,8 @@ class MulT(Backbone):
         text = batch["text"]
         if self.params.last_step == "padded":
             return {m: torch.full_like(text[:, 0, 0], t - 1, dtype=torch.int64) for m, t in self.steps.items()}
-        lengths = {"text": filled_steps(text)}  # (B,)
-        for m in ("audio", "vision"):
-            lengths[m] = lengths["text"] if self.aligned else batch[f"{m}_lengths"]
+        lengths = {m: batch[f"{m}_lengths"] for m in ("audio", "vision")}  # (B,)
+        lengths["text"] = lengths["audio"] if self.aligned else filled_steps(text)
         return {m: (n - self.kernels[m]).clamp(0, self.steps[m] - 1) for m, n in lengths.items()}
 
     def fuse(self, latents: Latents) -> Output:

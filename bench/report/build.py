@@ -42,8 +42,17 @@ def build(
     """
     if not experiments:
         raise BenchError("no artefact to report; `bench list` shows them all")
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    try:
+        return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures)
+    finally:
+        gc.unfreeze()
+
+
+def _build(
+    experiments: Sequence[Experiment], store: Store, out: Path, suite: str, data_hashes: Mapping[tuple[str, str], str] | None,
+    seeds: int | None, reported: pd.DataFrame | None, adapted: Sequence[str], figures: Figures | None,
+) -> Path:
     reported = printed_numbers.load() if reported is None else reported
     draw = figures or _figures()
     jobs = expand(experiments, seeds)
@@ -76,7 +85,6 @@ def build(
         unmatched=["/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric")) for r in unmatched],
     )
     _write(out / "index.html", page)
-    gc.unfreeze()
     return out / "index.html"
 
 

@@ -17,7 +17,12 @@ from bench.analysis.audit.testsets import AT_LEAST, USUAL_RUNS, samples
 from bench.analysis.cells import ACCURACY, paper
 
 MAX_RUNS = 10
+_RATES = (
+    "artefact", "dataset", "metric", "rows", "size", "runs", "runs_stated", "cells", "strict", "strict_chance", "loose",
+    "loose_chance", "p_strict", "failing",
+)
 _WINDOW = 0.04  # sizes within this share of the nominal one are tried: other releases of the same test split
+_RARE = 1e-3
 _PER_RUN = 4  # decimals that M-SENA rounds each run's fraction to
 
 
@@ -76,7 +81,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
                 "p_strict": float(binom.sf(strict.sum() - 1, len(column), rates[0])),
                 "failing": tuple(column["cell_id"][~loose]),
             })
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(_RATES))
 
 
 def totals(rates: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +98,12 @@ def totals(rates: pd.DataFrame) -> pd.DataFrame:
 
 def check(frame: pd.DataFrame) -> Iterator[Finding]:
     """Columns with cells that no mean of the stated runs can give, and the N and n that explain a paper's columns."""
-    for _, line in table(frame).iterrows():
+    rates = table(frame)
+    for _, line in rates.iterrows():
         if line["failing"] and line["runs_stated"]:
             yield _failing(line, frame)
-    own = frame[~frame["elsewhere"].astype(bool)]
-    own = _accuracies(own)
+    own = _accuracies(frame[~frame["elsewhere"].astype(bool)])
+    yield from _single_runs(rates, own)
     keys = [own["artefact"].map(paper), own["dataset"], own["metric"], own["decimals"]]
     for (name, dataset, metric, _), column in own.groupby(keys, sort=False):
         yield from _explained(name, dataset, metric, column)
@@ -118,6 +124,25 @@ def _failing(line: pd.Series, frame: pd.DataFrame) -> Finding:
         assumption=f"mean of {line['runs']} runs on {line['size']} test samples, each run rounded to "
         f"{_PER_RUN} decimals or not" + (f"; but {open_ended}" if open_ended else ""),
     )
+
+
+def _single_runs(rates: pd.DataFrame, own: pd.DataFrame) -> Iterator[Finding]:
+    """Tables without a stated n whose accuracies are shares of the test set more often than chance: single runs."""
+    single = rates[(rates["runs"] == 1) & ~rates["runs_stated"].astype(bool) & (rates["rows"] == "own")]
+    for (artefact, dataset), lines in single.groupby(["artefact", "dataset"], sort=False):
+        cells, passed = lines["cells"].sum(), lines["strict"].sum()
+        rate = float((lines["strict_chance"] * lines["cells"]).sum() / cells)
+        p = float(binom.sf(passed - 1, cells, rate))
+        if p > _RARE:
+            continue
+        yield Finding(
+            check="grim-single", level="note", artefact=artefact,
+            cells=tuple(own["cell_id"][(own["artefact"] == artefact) & (own["dataset"] == dataset)]), printed=f"{cells} accuracies of {dataset}",
+            expected=f"about {rate:.0%} of them a share of the test set, if they were means of several runs",
+            arithmetic=f"{passed} of {cells} are k/{lines['size'].iloc[0]} rounded (p = {p:.1g}), {lines['loose'].sum()} if "
+            "the share was first rounded to four decimals: what single runs give",
+            assumption=f"{lines['size'].iloc[0]} test samples, cells independent",
+        )
 
 
 def _explained(name: str, dataset: str, metric: str, column: pd.DataFrame) -> Iterator[Finding]:

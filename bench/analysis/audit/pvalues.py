@@ -12,6 +12,7 @@ from bench.analysis.audit.finding import Finding, some
 from bench.analysis.audit.testsets import samples
 from bench.analysis.cells import ACCURACY, higher_is_better, label
 from bench.analysis.claims.ledger import FOLDER, document
+from bench.analysis.claims.printed import welch
 
 _P = "_p_value"
 _TIGHT = 2.5  # times narrower than the same metric needs elsewhere in the table
@@ -95,7 +96,7 @@ def _leads(frame: pd.DataFrame) -> Iterator[Finding]:
             results.append((artefact, first, second, welch_range(first, second)))
     for artefact in dict.fromkeys(r[0] for r in results):
         here = [r for r in results if r[0] == artefact]
-        weak = [r for r in here if r[3][0] >= ALPHA]
+        weak = [r for r in here if welch(r[1], r[2]) >= ALPHA]
         if weak:
             yield Finding(
                 check="lead", level="note", artefact=artefact,

@@ -6,10 +6,11 @@ quoted in quotes.toml. Where a quoted difference is not that of the row named, t
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from bench.analysis.audit.finding import Finding
+from bench.analysis.audit.finding import Finding, some
 from bench.analysis.cells import Cell, groups, half_unit, key, label, selects
 from bench.analysis.claims import PAPERS, load, on_reported, parse, verdict
 from bench.analysis.claims.ledger import FOLDER, Claim, Part, document
@@ -28,28 +29,51 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def text_against_table(sentences: Iterable[Claim], frame: pd.DataFrame) -> Iterator[Finding]:
     """One finding per sentence that fails, and per sentence about a row that its table does not print."""
-    sentences = [s for s in sentences if s.form != "reading"]
+    sentences = list(sentences)
     cells = {key(cell): cell for cell in frame.to_dict("records")}
-    tables = set(frame["artefact"])
     for claim, line in zip(sentences, on_reported(sentences, frame).to_dict("records")):
-        artefacts = [a for part in claim.parts for a in sorted(tables) if selects({"artefact": part.of.get("artefact", "*")})(
-            {"artefact": a}) and part.on != "runs"]
+        artefacts = _tables(claim, frame)
         if not artefacts or line["verdict"] not in (verdict.FAILS, verdict.UNTESTABLE):
-            continue  # a figure, or nothing to say
+            continue  # about a figure, or nothing to say
         instead = "; ".join(s for part in claim.parts for s in _instead(part, cells))
-        not_printed = line["verdict"] == verdict.UNTESTABLE
+        not_printed, ours = line["verdict"] == verdict.UNTESTABLE, claim.form == "reading" or claim.our_margin
         yield Finding(
-            check="text-missing" if not_printed else "text-table", level="disagrees", artefact=artefacts[0],
+            check="text-missing" if not_printed else "text-reading" if ours else "text-table",
+            level="note" if ours else "disagrees", artefact=artefacts[0],
             cells=tuple(filter(None, line["cells"].split("; "))), printed=f"{claim.says} ({claim.where})",
-            expected="a printed row that the sentence is about" if not_printed else f"{line['n']} of {line['n']}"
-            if claim.need == "all" else str(claim.need),
+            expected="a printed row that the sentence is about" if not_printed else _needed(claim, line["n"]),
             arithmetic=line["arithmetic"] + (f". The quoted numbers are those of {instead}" if instead else ""),
-            assumption=claim.note or f"the sentence means these cells of {', '.join(dict.fromkeys(artefacts))}",
+            assumption=(claim.note + " " if claim.note else "")
+            + ("A stricter reading of ours, or a margin of ours. " if ours else "")
+            + f"The sentence means these cells of {', '.join(artefacts)}.",
         )
 
 
+def _tables(claim: Claim, frame: pd.DataFrame) -> list[str]:
+    """The printed tables a claim is about; none where one of its parts is about something that is not printed."""
+    found: list[str] = []
+    for part in claim.parts:
+        if part.on == "runs":
+            continue
+        named = part.of.get("artefact", [])
+        for pattern in [named] if isinstance(named, str) else named:
+            tables = [a for a in dict.fromkeys(frame["artefact"]) if fnmatchcase(a, pattern)]
+            if not tables:
+                return []
+            found += tables
+    return list(dict.fromkeys(found))
+
+
+def _needed(claim: Claim, n: int) -> str:
+    if isinstance(claim.need, dict):
+        return f"{claim.need['share']:.0%} of {n}"
+    return {"all": f"{n} of {n}", "any": f"at least 1 of {n}", "majority": f"more than {n // 2} of {n}"}.get(
+        claim.need, f"{claim.need} of {n}"
+    )
+
+
 def _instead(part: Part, cells: dict[Key, Cell]) -> Iterator[str]:
-    """Other rows for which the quoted differences or changes that fail would hold."""
+    """The other rows for which most of the quoted differences or changes that fail would hold."""
     field = {"difference": "against", "change": "row"}.get(part.kind)
     if field is None:
         return
@@ -62,12 +86,15 @@ def _instead(part: Part, cells: dict[Key, Cell]) -> Iterator[str]:
         return
     named = selects(part.row if field == "row" else part.against)
     inside = [c for c in filter(selects(part.of), every) if not named(c)]
+    fit: dict[str, int] = {}
     for labels in groups(inside, _LABELS):
         other = dict(zip(_LABELS, labels))
         tried = compile_part(replace(part, **{field: other, "metrics": tuple(sorted(failing))}), every)
-        states = [judge(c, cells) for g in tried for c in g.comparisons]
-        if len(states) >= len(failing) and set(states) == {verdict.TRUE}:
-            yield f"{label({'dataset': '', **other})} in {', '.join(sorted(failing))}"
+        fit[label({"dataset": "", **other})] = [judge(c, cells) for g in tried for c in g.comparisons].count(verdict.TRUE)
+    most = max(fit.values(), default=0)
+    if 2 * most > len(failing):
+        rows = [row for row, count in fit.items() if count == most]
+        yield f"{some(rows)} ({most} of {len(failing)}: {', '.join(sorted(failing))})"
 
 
 def same_training(declared: Iterable[dict], frame: pd.DataFrame) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from bench.analysis.audit.finding import Finding
 from bench.analysis.cells import label, number, orientation
 
 _SHARE = 0.3  # of the series' range
+_LARGE = 0.2  # of the value itself
 _LEAST = 5  # points that make a series
 
 
@@ -22,7 +23,8 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
         steps = trend * (value[1:] - value[:-1])
         span, worst = value.max() - value.min(), int(steps.argmin())
         rounding = 10.0 ** -series["decimals"].max()
-        if span <= 4 * rounding or -steps[worst] < _SHARE * span:
+        back = -steps[worst]
+        if span <= 4 * rounding or (back < _SHARE * span and back < _LARGE * abs(value[worst])):
             continue
         a, b = series.iloc[worst], series.iloc[worst + 1]
         yield Finding(
@@ -30,7 +32,7 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
             printed=f"{a['metric']} {a['mean_text']} at {a['variant']}, {b['mean_text']} at {b['variant']}",
             expected=f"{'rising' if trend * orientation(a['metric']) > 0 else 'falling'} from {series.iloc[0]['mean_text']} to "
             f"{series.iloc[-1]['mean_text']}",
-            arithmetic=f"{label({**a, 'variant': ''})}: the step goes against the trend by {-steps[worst] / span:.0%} of the "
-            "series' range",
+            arithmetic=f"{label({**a, 'variant': ''})}: the step goes against the trend by {back:.3g}, {back / span:.0%} of "
+            "the series' range",
             assumption="the metric changes steadily with the rate, but for run-to-run noise",
         )

@@ -17,7 +17,8 @@ from bench.analysis.audit.testsets import samples
 from bench.analysis.cells import ACCURACY, half_unit, label, paper
 
 _OUTLIER = 5.0  # times the column's median
-_NEIGHBOURS = 5  # ticks on either side that say how often two std coincide by chance
+_NEIGHBOURS = 5  # ticks on either side, at most, that say how often two std coincide by chance
+_RARE = 1e-3  # chance below which a column is reported
 
 
 def check(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -59,9 +60,11 @@ def _grimmer(spread: pd.DataFrame) -> Iterator[Finding]:
             rates.append(np.mean([_either(cell["mean_text"], s, size, runs) for s in near]))
             passed += one
             failing += [] if one else [cell]
-        if not rates or not failing:
+        if not failing:
             continue
         rate, p = float(np.mean(rates)), float(binom.cdf(passed, len(rates), np.mean(rates)))
+        if p > _RARE:
+            continue
         exact = f"{passed} of {len(rates)} cells whose mean passes have a std that {int(known['n'].max())} such runs can have"
         yield Finding(
             check="grimmer", level="implausible", artefact=artefact, cells=tuple(c["cell_id"] for c in failing),
@@ -99,18 +102,21 @@ def _repeats(spread: pd.DataFrame) -> Iterator[Finding]:
     """More equal std in a column than its near misses suggest."""
     for (artefact, metric), column in spread.groupby(["artefact", "metric"], sort=False):
         ticks = np.round(column["std"] / (2 * column["std_text"].map(half_unit).min())).astype(int).to_numpy()
+        width = min(_NEIGHBOURS, int(np.subtract(*np.percentile(ticks, [75, 25]))) // 4)
+        if len(ticks) < 10 or width < 1:  # too few, or printed too coarsely to tell repeats from rounding
+            continue
         apart = np.array([abs(a - b) for a, b in combinations(ticks, 2)])
-        near = ((apart > 0) & (apart <= _NEIGHBOURS)).sum() / (2 * _NEIGHBOURS)  # ordered differences: two sides
+        near = ((apart > 0) & (apart <= width)).sum() / (2 * width)  # ordered differences: two sides
         equal = int((apart == 0).sum())
         p = float(poisson.sf(equal - 1, max(near, 0.5)))
-        if len(ticks) < 10 or p > 1e-3:
+        if p > _RARE:
             continue
         common = column["std_text"].value_counts()
         yield Finding(
             check="std-repeats", level="implausible", artefact=artefact, cells=tuple(column["cell_id"]),
             printed=some(f"{text} x {count}" for text, count in common[common > 1].items()),
             expected=f"about {near:.1f} equal pairs",
-            arithmetic=f"{metric}: {equal} pairs of equal std among {len(ticks)} rows; std one to {_NEIGHBOURS} units apart "
+            arithmetic=f"{metric}: {equal} pairs of equal std among {len(ticks)} rows; std one to {width} units apart "
             f"suggest {near:.1f} (p = {p:.1g})",
             assumption="std of different rows are independent and spread smoothly",
         )

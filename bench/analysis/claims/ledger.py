@@ -84,6 +84,7 @@ class Claim:
     parts: tuple[Part, ...]
     form: str = "stated"
     need: Any = "all"  # of the comparisons: "all", "majority", "any", an exact count, or {share, within}
+    our_margin: bool = False  # the threshold that decides it is ours, not the paper's
     note: str = ""
 
     @property

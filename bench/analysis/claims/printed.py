@@ -107,6 +107,9 @@ def _numbers(comparison: Comparison, state: str, failing: int, cells: Mapping[Ke
         return comparison.missing or "not printed"
     text = "std_text" if comparison.spread else "mean_text"
     shown = " against ".join(str(t.constant) if t.key is None else cells[t.key][text] for t in comparison.terms[:4])
+    if comparison.rounding:
+        *_, change = (cells[k][text] for k in comparison.keys)
+        return f"computed {total(comparison, cells)[0] + float(change):+.2f} %, printed {change}"
     if comparison.quoted is not None or comparison.percent:
         x, _ = total(comparison, cells)
         wanted = comparison.quoted if comparison.quoted is not None else f"[{comparison.low:g}, {comparison.high:g}]"

@@ -67,7 +67,7 @@ def on_runs(
     the median power to see the printed difference with these seeds, and the median number of `seeds_needed` for 80 %.
     """
     runs: dict[Key, pd.Series] = {
-        tuple(name): cell.set_index("seed")["value"].astype(float).dropna()
+        tuple(name): cell.set_index("seed")["value"].astype(float)
         for name, cell in results.groupby(list(KEY), sort=False)
     }
     printed_cells = {key(cell): cell for cell in reported.to_dict("records")}
@@ -78,7 +78,7 @@ def on_runs(
 def _skeleton(runs: Runs, printed_cells: Mapping[Key, dict]) -> list[Cell]:
     """Every cell that a claim may need: those printed (but for copied rows that have a rerun) and those run."""
     keys = dict.fromkeys([*(k for k, c in printed_cells.items() if c["variant"] != "reported"), *runs])
-    return [{**dict(zip(KEY, k)), "mean": float(runs[k].mean()) if k in runs else math.nan} for k in keys]
+    return [{**dict(zip(KEY, k)), "mean": float(runs[k].mean(skipna=False)) if k in runs else math.nan} for k in keys]
 
 
 def _line(claim: Claim, cells: list[Cell], runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> dict:
@@ -107,7 +107,7 @@ def _line(claim: Claim, cells: list[Cell], runs: Runs, printed_cells: Mapping[Ke
 
 def _test(comparison: Comparison, runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> _Test:
     nothing = np.empty(0)
-    absent = tuple(" ".join(filter(None, k)) for k in comparison.keys if k not in runs or runs[k].empty)
+    absent = tuple(filter(None, (_lack(k, runs) for k in comparison.keys)))
     if comparison.missing or absent:
         return _Test(comparison, nothing, verdict.MISSING, absent=(comparison.missing,) if comparison.missing else absent)
     if comparison.quoted is not None and provenance != "official":
@@ -129,6 +129,14 @@ def _test(comparison: Comparison, runs: Runs, printed_cells: Mapping[Key, dict],
     else:
         test.state = _range(comparison, values, _runs_behind(comparison, printed_cells))
     return test
+
+
+def _lack(key: Key, runs: Runs) -> str:
+    """What is wrong with a cell's runs, if anything. One undefined value makes the cell undefined."""
+    name = " ".join(filter(None, key))
+    if key not in runs:
+        return name
+    return "" if np.isfinite(runs[key]).all() else f"{name} (a run without a finite value)"
 
 
 def _by_seed(comparison: Comparison, runs: Runs) -> np.ndarray:

@@ -1,0 +1,50 @@
+"""Corrupted inputs: occlusion, dropped frames, missing modalities, noise. Any of them with any backbone and dataset.
+
+`Config.corruption` is {} (none), one part, or {"parts": [part, ...]} with at most one fixed part per kind:
+
+    {"kind": "occlusion", "rate": 0.2}                       random frames of each modality, redrawn every epoch; train
+    {"kind": "frame_drop", "mode": "correlated", "rate": p}  or "independent"; test
+    {"kind": "text_drop", "rate": p}                         a sample's whole text, with probability p; test
+    {"kind": "text_mean", "rate": p}                         the same, the training mean in its place; test
+    {"kind": "missing", "rate": MR, "fill": "zero"}          or "noise"; train (redrawn every epoch), valid and test
+    {"kind": "feature_noise", "rate": NR, "noise": "gaussian"}   or "laplace", "erasing", "drawn", "drawn3"; all splits
+
+A part with "rates" in place of "rate" is a sweep: its rates are evaluated one by one on the test split, with the
+selected weights, after the training that the fixed parts describe (a clean one where there is none). One training so
+gives all points of a curve, and its clean numbers are those of the job without the sweep, bit for bit. metrics.json
+keeps each point under "sweep": {point: metrics}, where a point is named kind-option-rate: "frame_drop-correlated-0.10",
+"text_drop-0.05". A point replaces a fixed part of its own kind. In the frames of Store a point's metrics are called
+"non0_acc2@frame_drop-correlated-0.10". An Experiment's row reads a point by naming it, and the mean of several, seed by
+seed, by naming them all (PowMix Figs 6 and 7 average two kinds of noise), while its columns keep their plain metrics:
+
+    sweep = {"parts": [{"kind": "frame_drop", "mode": m, "rates": RATES} for m in ("correlated", "independent")]}
+    Row("MulT", "PowMix", variant="p=0.10", x=0.1, cells={"": config("powmix", "mult", "mosei", "powmix",
+        corruption=sweep)}, points=("frame_drop-correlated-0.10", "frame_drop-independent-0.10"))
+
+Readings, where the papers are silent:
+- A dropped frame is zeroed where it stands; nothing is shortened and lengths stay. Every step is a frame, padding
+  included (M-SENA's text features are not zero there), and falls with probability `rate` on its own (a Bernoulli draw).
+- Models that average audio and vision over time read the mean of the remaining frames and the zeros, over all steps.
+- In models with a text encoder a dropped word piece becomes the encoder's [MASK]; the first and last piece ([CLS],
+  [SEP]) and the attention mask stay, because some models take the other modalities' lengths from it.
+- "correlated" drops the same spans of relative time in every modality. A clip is cut into as many equal spans as its
+  text has steps; a frame falls with the span its middle lies in. On aligned data these are the same steps.
+- The mean representation of text is the mean over the training samples per step: of the text features, or of the
+  encoder's hidden states (with the selected weights, over the samples that reach the step).
+- Missing modalities: keep exactly round(N |M| (1 - MR)) of the split's cells, one of every sample first (Eq. 34). A
+  missing modality is zeroed as if all its frames were dropped, or filled with standard normal noise. A model with
+  `reads_keep` gets its inputs untouched and does this itself; every model finds keep_<modality> [B] bool in its batch.
+- Noise U' = (1 - NR) U + NR N (Eq. 35) is put on U_m by a model that calls `feature_hook`, else on its text encoder's
+  output and on its audio and vision inputs, all entries. N has mean 0 and variance 1, Laplace noise too; "erasing"
+  zeroes entries with probability NR; "drawn" is Laplace or erasing, "drawn3" any of the three, one per sample.
+
+Every draw is a function of (dataset, backbone, seed), split, epoch (train alone), row of the sample and step. Neither
+the method, the batch, the device nor the training fraction enters, so that methods are compared on the same corruption;
+nor does the rate: what falls at 10 % falls at 20 % too.
+"""
+
+from bench.data.corruption.spec import Corruption, Part, parse
+
+VERSION = 1  # of everything in this package; part of the identity of jobs with a corruption
+
+__all__ = ["VERSION", "Corruption", "Part", "parse"]
