@@ -38,12 +38,12 @@ def test_a_failing_job_a_timeout_and_a_good_job_side_by_side(tmp_path):
     unknown = Job(good.config.with_(train={"no_such_setting": 1}), 1111)
     slow = quick_job(max_epochs=100_000, patience=100_000)
     seen = []
-    outcomes = run_jobs([bad, unknown, slow, good], store, ("", ""), timeout=6.0, progress=seen.append)
+    outcomes = run_jobs([bad, unknown, slow, good], store, ("", ""), timeout=25.0, progress=seen.append)
     status = {o.job: o for o in outcomes}
     assert len(seen) == 4 and status[good].status == "done"
     assert [status[j].status for j in (bad, unknown, slow)] == ["failed"] * 3
     assert "unknown parameter 'no_such_setting'" in status[unknown].error
-    assert read_json(store.folder(slow) / "failed.json")["error"] == "ran past --timeout 6 s"
+    assert read_json(store.folder(slow) / "failed.json")["error"] == "ran past --timeout 25 s"
     assert "Traceback" in (store.folder(bad) / "log.txt").read_text()
     assert not any((store.folder(j) / "metrics.json").exists() for j in (bad, unknown, slow))
 

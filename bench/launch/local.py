@@ -38,64 +38,60 @@ def run_jobs(
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends. Ctrl-C ends the workers and is re-raised:
     finished jobs are kept, and the same call continues."""
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     outcomes: list[Outcome] = []
     left = {j.id: j for j in jobs}
     attempts: dict[str, int] = {}
-    saved = {k: os.environ.get(k) for k in _ONE_THREAD}
-    if not any(slots):
-        os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-slots-") as slot_folder:
-            while left:
-                for mark in Path(slot_folder).glob("*.started"):
-                    mark.unlink()
-                tasks = [
-                    Task(j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j))
-                    for j in left.values()
-                ]
-                try:
-                    pool = joblib.Parallel(
-                        n_jobs=min(len(slots), len(tasks)), backend="loky", batch_size=1, pre_dispatch="n_jobs",
-                        return_as="generator_unordered", max_nbytes=None,
-                    )
-                    for outcome in pool(joblib.delayed(run_task)(t) for t in tasks):
-                        left.pop(outcome.job.id)
-                        outcomes.append(outcome)
-                        progress(outcome)
-                        if fail_fast and outcome.status == "failed":
+
+    def ended(outcome: Outcome) -> None:
+        left.pop(outcome.job.id)
+        outcomes.append(outcome)
+        progress(outcome)
+
+    with tempfile.TemporaryDirectory(prefix="bench-slots-") as slot_folder:
+        while left:  # once, and again after every crash of a worker
+            tasks = [
+                Task(j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j))
+                for j in left.values()
+            ]
+            env = {} if any(slots) else dict.fromkeys(_ONE_THREAD, "1")
+            pool = ProcessPoolExecutor(max_workers=min(len(slots), len(tasks)), env=env)
+            try:
+                waiting = {pool.submit(run_task, t) for t in tasks}
+                while waiting:
+                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        ended(future.result())
+                        if fail_fast and outcomes[-1].status == "failed":
                             return outcomes
-                except BrokenProcessPool:
-                    _after_crash(left, attempts, store, Path(slot_folder), outcomes, progress)
-    finally:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        for k, v in saved.items():
-            os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
+            except BrokenProcessPool:
+                _after_crash(left, attempts, store, Path(slot_folder), ended)
+            finally:
+                pool.shutdown(wait=True, kill_workers=True)
     return outcomes
 
 
 def _after_crash(
-    left: dict[str, Job], attempts: dict[str, int], store: Store, slot_folder: Path, outcomes: list[Outcome],
-    progress: Callable[[Outcome], None],
+    left: dict[str, Job], attempts: dict[str, int], store: Store, slot_folder: Path, ended: Callable[[Outcome], None]
 ) -> None:
     """A worker was killed. Jobs that ended in the meantime are taken from disk; those it was running get one more
     try, then count as failed."""
     for job in list(left.values()):
-        if not (slot_folder / f"{job.id}.started").exists():
+        started, finished = (slot_folder / f"{job.id}.{mark}" for mark in ("started", "ended"))
+        if not started.exists():
             continue
-        status = store.status(job)
+        started.unlink()
         attempts[job.id] = attempts.get(job.id, 0) + 1
-        if (slot_folder / f"{job.id}.ended").exists() and status in ("done", "failed"):
-            outcome = Outcome(job, status, 0.0)
+        if finished.exists():
+            outcome = Outcome(job, store.status(job), 0.0)
         elif attempts[job.id] >= _ATTEMPTS:
             error = f"its worker was killed {_ATTEMPTS} times (out of memory?)"
             store.fail(job, error, "WorkerKilled")
             outcome = Outcome(job, "failed", 0.0, error)
         else:
             continue
-        left.pop(job.id)
-        outcomes.append(outcome)
-        progress(outcome)
+        ended(outcome)
