@@ -51,18 +51,22 @@ def _parser() -> argparse.ArgumentParser:
     auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
     auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")
 
-    data = verb("data", "Check, generate or encode feature files.")
+    data = verb("data", "Check, generate, encode or convert feature files.")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="what is in a data folder, and whether it can be used")
     check.add_argument("dir", type=Path)
-    synth = actions.add_parser("synth", help="write generated feature files in the M-SENA format")
+    synth = actions.add_parser("synth", help="write generated feature files in every format that is read")
     synth.add_argument("dir", type=Path)
     synth.add_argument("--full", action="store_true", help="the real sizes and lengths instead of small ones")
-    synth.add_argument("--datasets", default="mosi,mosei,sims", metavar="A,B")
+    synth.add_argument("--datasets", default="", metavar="A,B", help="names of datasets (default: all)")
     encode = actions.add_parser("encode", help="write text features of an encoder into a copy of a feature file")
     encode.add_argument("input", type=Path)
     encode.add_argument("output", type=Path)
     encode.add_argument("--encoder", required=True)
+    convert = actions.add_parser("convert", help="rewrite a file: aligned M-SENA pickle or pack of words as word-level pickle, table as label.csv")
+    convert.add_argument("input", type=Path)
+    convert.add_argument("output", type=Path)
+    convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
@@ -156,12 +160,16 @@ def _run(args: argparse.Namespace) -> int:
         _check_gpus(gpus)
     store = Store(args.results)
     write_manifest(plan, store, args.seeds)
-    keep = {c.id: e.keep for e in plan.experiments for c in e.configs() if e.keep}
+    keep: dict[str, set[str]] = {}
+    for e in plan.experiments:
+        for c in e.configs():
+            keep.setdefault(c.id, set()).update(e.keep)
     outcomes = []
     if jobs:
-        seconds = plan.remaining_seconds(jobs) / len(slots)
+        device = "gpu" if gpus else "cpu"
+        seconds = plan.remaining_seconds(jobs, device) / len(slots)
         print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
-        progress = Progress(jobs, len(slots), plan.seconds)
+        progress = Progress(jobs, len(slots), plan.seconds[device])
         try:
             outcomes = run_jobs(
                 jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast, progress
@@ -215,8 +223,13 @@ def _data(args: argparse.Namespace) -> int:
     if args.action == "synth":
         from bench.data.tools import write_synthetic
 
-        for path in write_synthetic(args.dir, [n for n in args.datasets.split(",") if n], args.full):
+        for path in write_synthetic(args.dir, [n for n in args.datasets.split(",") if n] or None, args.full):
             print(path)
+        return 0
+    if args.action == "convert":
+        from bench.data.convert import convert_file
+
+        print(convert_file(args.input, args.output, args.text))
         return 0
     from bench.data.encode import encode_file
 

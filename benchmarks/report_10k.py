@@ -34,11 +34,24 @@ def experiments(tables: int) -> list[Experiment]:
     columns = tuple(Column(m, m, "MOSI", "msena", m != "mae", 3 if m == "mae" else 2, m != "mae") for m in METRICS)
     return [
         Experiment(
-            id=f"bench-t{k + 1}", paper="bench", title=f"Table {k + 1}", kind="table", columns=columns, primary="avg",
+            id=f"bench-t{k + 1}",
+            paper="bench",
+            title=f"Table {k + 1}",
+            kind="table",
+            columns=columns,
+            primary="avg",
             rows=tuple(
-                Row(b, m, block=b, baseline={"plain": "plain", "MS-Mix": "proposed"}.get(m, ""),
-                    cells={"MOSI": Config("mosi", "unaligned", b.lower(), m.lower().replace(" ", ""), train={"lr": k + 1})})
-                for b in BACKBONES for m in METHODS
+                Row(
+                    b,
+                    m,
+                    block=b,
+                    baseline={"plain": "plain", "MS-Mix": "proposed"}.get(m, ""),
+                    cells={
+                        "MOSI": Config("mosi", "unaligned", b.lower(), m.lower().replace(" ", ""), train={"lr": k + 1})
+                    },
+                )
+                for b in BACKBONES
+                for m in METHODS
             ),
         )
         for k in range(tables)
@@ -52,9 +65,21 @@ def generate(root: Path, tables: int) -> int:
     ids = np.array([f"clip_{i}" for i in range(ITEMS)])
     jobs = expand(experiments(tables))
     env = {
-        "commit": "0" * 40, "dirty": False, "code_hash": "c0de" * 4, "torch": "2.9.0", "python": platform.python_version(),
-        "device": "generated", "driver": "none", "data_sha256": "a" * 64, "provenance": "custom", "wall_seconds": 30.5,
-        "train_seconds": 29.5, "peak_memory_mb": 512.0, "parameters": 10**6, "test_only": False, "cpu_threads": 1,
+        "commit": "0" * 40,
+        "dirty": False,
+        "code_hash": "c0de" * 4,
+        "torch": "2.9.0",
+        "python": platform.python_version(),
+        "device": "generated",
+        "driver": "none",
+        "data_sha256": "a" * 64,
+        "provenance": "custom",
+        "wall_seconds": 30.5,
+        "train_seconds": 29.5,
+        "peak_memory_mb": 512.0,
+        "parameters": 10**6,
+        "test_only": False,
+        "cpu_threads": 1,
     }
     history = "epoch,loss\n" + "".join(f"{e},{1 / (e + 1):.4f}\n" for e in range(20))
     for k, job in enumerate(jobs):
@@ -100,9 +125,16 @@ def main() -> None:
         command = [sys.executable, __file__, "--measure", str(Path(folder) / "results"), "--tables", str(args.tables)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = {
-        "jobs": jobs, "tables": args.tables, "cells": args.tables * len(BACKBONES) * len(METHODS) * len(METRICS),
+        "jobs": jobs,
+        "tables": args.tables,
+        "cells": args.tables * len(BACKBONES) * len(METHODS) * len(METRICS),
         **json.loads(done.stdout.strip().splitlines()[-1]),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "load_average": round(os.getloadavg()[0], 2),  # above the number of cores, wall time is waiting time too
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        },
     }
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

@@ -1,5 +1,8 @@
-"""Every table and figure of the five papers: one module per paper, its figures beside it in <paper>_figures.py. A module
-lists its factories in EXPERIMENTS; a factory's docstring says what its artefact claims, what it costs, how to run it."""
+"""Every table and figure of the five papers, one module per paper; what is too long for one goes on in <paper>_*.py.
+
+A module lists its factories in EXPERIMENTS. A factory's docstring says what its artefact claims, the number to expect,
+what it costs and how to run it.
+"""
 
 import importlib
 import pkgutil

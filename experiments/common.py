@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.errors import BenchError
 from bench.matrix import Column, Config
 from bench.metrics import METRICS
@@ -76,8 +77,8 @@ def config(
     params: Mapping[str, Any] | None = None, mixing: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None, corruption: Mapping[str, Any] | None = None, fraction: float = 1.0,
 ) -> Config | None:
-    """The Config of one cell, or None ("not run") where backbone, mixer, dataset or corruption is not implemented;
-    `backbone` None is a system that nobody has implemented here.
+    """The Config of one cell, or None ("not run") where backbone, mixer or dataset is not implemented; `backbone`
+    None is a system that nobody has implemented here.
 
     `params`, `mixing` and `train` override single values of the hyperparameter files.
     """
@@ -89,6 +90,7 @@ def config(
         "mixer": registry.version("mixers", mixer),
         "dataset": registry.version("datasets", dataset),
         "train": protocol.VERSION,
+        **({"corruption": CORRUPTION_VERSION} if corruption else {}),
     }
     s = settings(paper, backbone, dataset)
     return Config(
@@ -110,7 +112,8 @@ def columns(
     percent: tuple[str, ...] = (),
 ) -> tuple[Column, ...]:
     """Columns of a table in the order of `labels` (metric key -> printed label), defined by a metric family of
-    bench/metrics.py. `decimals` of percentages, `plain_decimals` of the rest; `percent`: further metrics printed x 100."""
+    bench/metrics.py. `decimals` of percentages, `plain_decimals` of the rest; `percent`: further metrics that are
+    printed x 100."""
     return tuple(
         Column(
             metric=key, label=label, group=group, convention=METRICS[family][key].convention,

@@ -30,7 +30,7 @@ def figure1() -> Experiment:
 
     Claim: labels mixed by MS-Mix are closer to the original distribution than Manifold Mix's.
     Expected: a smaller KL divergence of MS-Mix; the text prints none.
-    Cost: no run beyond Table 2 (2 x 5 runs).
+    Cost: 10 runs, none new.
     Command: bench run msmix-f1 --suite paper --data DIR
     """
     return Experiment(
@@ -39,7 +39,7 @@ def figure1() -> Experiment:
         figure={
             "kind": "density", "metrics": ["kl"], "computed": ["kl"],
             "panels": [{"title": "labels", "rows": {}, "group": "MOSEI", "x": "label", "lines": "method"}],
-            "settings": {"bins": 61, "range": [-3.0, 3.0], "labels": "mixed targets of one epoch at the end of training",
+            "settings": {"bins": 61, "range": [-3.0, 3.0], "labels": "mixed targets of one epoch, the last weights",
                          "kl": "of the originals from the mixed, smoothed histograms"},
         },
         notes=(*NOTES, "The backbone is not stated: MISA (ours). Bins and the smoothing of KL are ours. The left half "
@@ -52,7 +52,7 @@ def figure3() -> Experiment:
 
     Claim: features mixed by MS-Mix separate the signs more clearly than PowMix's.
     Expected: a higher silhouette score of the sign for MS-Mix; the text prints none.
-    Cost: no run beyond Table 2 (2 x 5 runs).
+    Cost: 10 runs, none new.
     Command: bench run msmix-f3 --suite paper --data DIR
     """
     return Experiment(
@@ -66,8 +66,8 @@ def figure3() -> Experiment:
                 for tag, m in (("a", "MS-Mix"), ("b", "PowMix"))
             ],
         },
-        notes=(*NOTES, "Perplexity, number of points and split are not stated (ours). The picture is of the first seed, "
-               "the score of all five."),
+        notes=(*NOTES, "Perplexity, number of points and split are not stated (ours). The picture is of the first "
+                       "seed, the score of all five."),
     )
 
 
@@ -76,7 +76,7 @@ def figure4() -> Experiment:
 
     Claim: MS-Mix has the flattest landscape; the other mixers smooth it somewhat.
     Expected: the smallest mean rise over the centre for MS-Mix; the text prints no number.
-    Cost: no run beyond Table 2 (6 x 5 runs); one landscape takes 625 evaluations of 1,024 samples.
+    Cost: 30 runs, none new; a landscape takes 625 evaluations of 1,024 samples.
     Command: bench run msmix-f4 --suite paper --data DIR
     """
     return Experiment(
@@ -86,9 +86,10 @@ def figure4() -> Experiment:
             "kind": "landscape", "metrics": ["loss_rise"], "computed": ["loss_rise"], "settings": LANDSCAPE,
             "panels": [{"title": m, "rows": {"method": m}, "group": "MOSEI"} for m in METHODS],
         },
-        notes=(*NOTES, "The directions are the paper's; filter normalisation, range, number of points, loss and the test "
-               "subset are ours, and the same for all methods. Which variants are shown is not stated: all six rows of "
-               "Table 2 (ours). The picture is of the first seed, the rise over the centre of all five."),
+        notes=(*NOTES, "The directions are the paper's; filter normalisation, range, number of points, loss and the "
+                       "test subset are ours, and the same for all methods. Which variants are shown is not stated: "
+                       "all six rows of Table 2 (ours). The picture is of the first seed, the rise over the centre of "
+                       "all five."),
     )
 
 
@@ -98,7 +99,7 @@ def figure5() -> Experiment:
     Claim: accuracy peaks at delta = 0.2, (xi_1, xi_2) = (0.7, 0.5), alpha = 2.0, h = 4 on MOSEI and 6 on CH-SIMS; every
     threshold stays above Manifold Mix.
     Expected: the peaks at these settings; the text prints no accuracy.
-    Cost: 245 runs, 215 of them new; about 1,400 GPU-minutes.
+    Cost: 235 runs, 215 new; about 1,600 GPU-minutes.
     Command: bench run msmix-f5 --suite paper --data DIR
     """
     def row(backbone: str, b: str, variant: str, x: float, mixing: dict, datasets: tuple[str, ...] = ("mosei",)) -> Row:
@@ -111,7 +112,8 @@ def figure5() -> Experiment:
     ]
     rows += [row("MISA", "misa", f"alpha={v}", v, {"alpha": v}) for v in SHAPES]
     rows += [row("MISA", "misa", f"h={v}", v, {"heads": v}, ("mosei", "sims")) for v in HEADS]
-    level = Row(backbone="MISA", method="Manifold Mix", block="delta", cells={"MOSEI": config(PAPER, "misa", "mosei", "manifold")})
+    manifold = config(PAPER, "misa", "mosei", "manifold")
+    level = Row(backbone="MISA", method="Manifold Mix", block="delta", cells={"MOSEI": manifold})
     sims = columns("sims", "SIMS", {"acc2": "ACC2 (%)", "mae": "MAE"})
     return Experiment(
         id="msmix-f5", paper=PAPER, title="Sensitivity of MS-Mix to its parameters", kind="figure", seeds=5,
@@ -123,13 +125,15 @@ def figure5() -> Experiment:
                  "default": 0.2, "reference": {"method": "Manifold Mix"}},
                 {"title": "(b) loss weights", "kind": "heatmap", "rows": {"variant": "xi_1=*"}, "group": "MOSEI",
                  "x": "xi_1", "y": "xi_2", "values": list(WEIGHTS), "default": [0.7, 0.5]},
-                {"title": "(c) Beta shape", "rows": {"variant": "alpha=*"}, "group": "MOSEI", "x": "alpha", "default": 2.0},
+                {"title": "(c) Beta shape", "rows": {"variant": "alpha=*"}, "group": "MOSEI", "x": "alpha",
+                 "default": 2.0},
                 {"title": "(d) heads, MOSEI", "rows": {"variant": "h=*"}, "group": "MOSEI", "x": "h", "default": 4},
                 {"title": "(d) heads, CH-SIMS", "rows": {"variant": "h=*"}, "group": "SIMS", "x": "h", "default": 6},
             ],
         },
         notes=(*NOTES, "Axis values (ours): " + "; ".join((
-            f"delta {_list(THRESHOLDS)}", f"xi_1 and xi_2 {_list(WEIGHTS)}", f"alpha {_list(SHAPES)}", f"h {_list(HEADS)}",
+            f"delta {_list(THRESHOLDS)}", f"xi_1 and xi_2 {_list(WEIGHTS)}", f"alpha {_list(SHAPES)}",
+            f"h {_list(HEADS)}",
         )) + ". \"Accuracy\" is w-ACC2 (ours; ACC2 on CH-SIMS). The model of panel (d) is not stated: MISA (ours)."),
     )
 
@@ -139,7 +143,7 @@ def figure6() -> Experiment:
 
     Claim: 10 or 20 % masking helps, more hurts; MS-Mix has the highest accuracy on average over the ratios.
     Expected: the order of the averages; the text prints no accuracy.
-    Cost: 375 runs, 300 of them new; about 60 GPU-minutes.
+    Cost: 375 runs, 300 new; about 70 GPU-minutes.
     Command: bench run msmix-f6 --suite paper --data DIR
     """
     methods = ("plain", "Manifold Mix", "MultiMix", "PowMix", "MS-Mix")

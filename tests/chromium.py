@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 BINARY = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
@@ -17,8 +18,9 @@ class Chromium:
         to_read, self._out = os.pipe()
         self._in, to_write = os.pipe()
         command = (
-            f'exec "$0" --headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-extensions '
-            f'--disable-background-networking --remote-debugging-pipe --user-data-dir="$1" 3<&{to_read} 4>&{to_write}'
+            'exec "$0" --headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-extensions '
+            "--disable-background-networking --blink-settings=primaryHoverType=2,availableHoverTypes=2 "
+            f'--remote-debugging-pipe --user-data-dir="$1" 3<&{to_read} 4>&{to_write}'
         )
         self.process = subprocess.Popen(
             ["bash", "-c", command, BINARY, str(folder)], pass_fds=(to_read, to_write),
@@ -59,13 +61,18 @@ class Chromium:
 
     def open(self, url: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a page at a size and wait until it has loaded."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Page.navigate", url="about:blank")
         self.events.clear()
         self.call("Page.navigate", url=url)
-        while not any(e["method"] == "Page.loadEventFired" for e in self.events):
-            self.events.append(self._message())
+        while not self.js(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})"):
+            time.sleep(0.02)
         self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def js(self, expression: str):

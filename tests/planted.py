@@ -29,7 +29,9 @@ def config(backbone: str, method: str, dataset: str = "mosi") -> Config:
     return Config(dataset, "unaligned", backbone.lower(), method.lower().replace(" ", ""), train={"lr": 1e-3})
 
 
-def experiment(dataset: str = "mosi", backbones: tuple[str, ...] = ("TFN", "LMF", "MulT"), id: str = "msmix-t1") -> Experiment:
+def experiment(
+    dataset: str = "mosi", backbones: tuple[str, ...] = ("TFN", "LMF", "MulT"), id: str = "msmix-t1"
+) -> Experiment:
     """TFN: MS-Mix better by one SD. LMF: all equal. MulT: holes. GLoMo's rows are not run here."""
     rows = tuple(
         Row(b, m, block=b, baseline={"plain": "plain", "MS-Mix": "proposed"}.get(m, ""),
@@ -37,10 +39,16 @@ def experiment(dataset: str = "mosi", backbones: tuple[str, ...] = ("TFN", "LMF"
         for b in (*backbones, "GLoMo") for m in METHODS
     )
     return Experiment(
-        id=id, paper="msmix", title="Results of mixup methods on MOSI", kind="table", columns=COLUMNS, rows=rows,
-        primary="avg", family="MS-Mix against every other method of its block, on Avg.",
+        id=id,
+        paper="msmix",
+        title="Results of mixup methods on MOSI",
+        kind="table",
+        columns=COLUMNS,
+        rows=rows,
+        primary="avg",
+        family="MS-Mix against every other method of its block, on Avg.",
         notes=("The batch size is not printed: 32.",),
-        doc="MS-Mix Table 1: planted.\n\nClaim: MS-Mix is first.\nExpected: 66.8.\nCost: 60 runs.\nCommand: bench run msmix-t1",
+        doc="MS-Mix Table 1: planted.\n\nClaim: MS-Mix is first.\nExpected: 66.8.\nCommand: bench run msmix-t1",
     )
 
 
@@ -69,9 +77,11 @@ def finish(store: Store, job: Job, test: dict[str, float], environment: dict) ->
     )
 
 
-def write(root: Path, provenance: str = "official", dataset: str = "mosi", holes: bool = True, **changes) -> SimpleNamespace:
-    """Fill a results folder. Holes, all in block MulT: plain has 3 of 5 seeds, Manifold Mix one failed run, MultiMix only
-    stale runs, PowMix one undefined correlation."""
+def write(
+    root: Path, provenance: str = "official", dataset: str = "mosi", holes: bool = True, **changes
+) -> SimpleNamespace:
+    """Fill a results folder. Holes, all in block MulT: plain has 3 of 5 seeds, Manifold Mix one failed run, MultiMix
+    only stale runs, PowMix one undefined correlation."""
     e, store = experiment(dataset), Store(root)
     for k, row in enumerate(e.rows):
         c = row.cells["MOSI"]
@@ -105,9 +115,18 @@ def reported() -> pd.DataFrame:
     lines += [("TFN", "MS-Mix", "mae", 0.94), ("BERT", "plain", "avg", 60.0)]
     frame = pd.DataFrame(lines, columns=["backbone", "method", "metric", "mean"])
     return frame.assign(
-        artefact="msmix-t1", dataset="mosi", variant="", convention="msena", unit=frame["metric"].map({"mae": "1"}).fillna("%"),
+        artefact="msmix-t1",
+        dataset="mosi",
+        variant="",
+        convention="msena",
+        unit=frame["metric"].map({"mae": "1"}).fillna("%"),
         mean_text=[f"{m:.3f}" if k == "mae" else f"{m:.2f}" for m, k in zip(frame["mean"], frame["metric"])],
-        std_text="", std=float("nan"), n=pd.array([5] * len(frame), dtype="Int64"),
+        std_text="",
+        std=float("nan"),
+        n=pd.array([5] * len(frame), dtype="Int64"),
         decimals=[3 if k == "mae" else 2 for k in frame["metric"]],
-        elsewhere=frame["method"] == "plain", bold=frame["method"] == "MS-Mix", underline=False, cell_id="",
+        elsewhere=frame["method"] == "plain",
+        bold=frame["method"] == "MS-Mix",
+        underline=False,
+        cell_id="",
     )

@@ -48,11 +48,27 @@ def test_a_failing_job_a_timeout_and_a_good_job_side_by_side(tmp_path):
     assert not any((store.folder(j) / "metrics.json").exists() for j in (bad, unknown, slow))
 
 
-def bench(*arguments, results):
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", *arguments, "--results", str(results)], cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def bench(tmp_path):
+    """Start the command line in a process group of its own, which is gone when the test ends, however it ends."""
+    started = []
+
+    def start(*arguments, results):
+        p = subprocess.Popen(
+            [sys.executable, "-m", "bench", *arguments, "--results", str(results)], cwd=ROOT, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        started.append(p)
+        return p
+
+    yield start
+    for p in started:
+        try:
+            os.killpg(p.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        p.wait()
+        p.stdout.close()
 
 
 def wait_for(condition, seconds=90):
@@ -74,7 +90,7 @@ def workers_of(pid):
 ONE_CELL = ("--only", "synthetic-mosi/lmf+none", "--seeds", "3")
 
 
-def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path):
+def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
     long = ("--set", "train.max_epochs=60", "--set", "train.patience=60")
     p = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
@@ -83,7 +99,6 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path):
     wait_for(lambda: len(list(tmp_path.glob("*/*/*/metrics.json"))) >= 1)
     os.killpg(p.pid, signal.SIGKILL)  # now the launcher and everything below it
     p.wait()
-    p.stdout.close()
     done = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*/*/*/metrics.json")}
     again = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
     out, _ = again.communicate(timeout=180)
@@ -93,7 +108,7 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path):
     assert f"{len(done)} were done before" in out
 
 
-def test_ctrl_c_says_how_to_resume(tmp_path):
+def test_ctrl_c_says_how_to_resume(tmp_path, bench):
     p = bench("run", "msmix-t1", *ONE_CELL, "--set", "train.max_epochs=5000", "--set", "train.patience=5000", "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
     os.killpg(p.pid, signal.SIGINT)

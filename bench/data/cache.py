@@ -38,16 +38,28 @@ def root(cache_dir: str | os.PathLike | None = None) -> Path:
 
 def file_sha256(path: Path, cache: Path) -> str:
     """sha256 of a file, remembered in the cache for as long as its path, size and time of change stay the same."""
+    return files_sha256([path], cache)
+
+
+def files_sha256(paths: list[Path], cache: Path) -> str:
+    """sha256 of one file's content, or of several files' names (relative to the first one's folder) and contents.
+
+    Remembered in the cache for as long as paths, sizes and times of change stay the same. Raises DataError, in one
+    line, if a file cannot be read.
+    """
+    path = paths[0]
     try:
-        stat = path.stat()
-        key = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-        note = cache / ".sha256" / f"{hashlib.sha256(key[0].encode()).hexdigest()[:24]}.json"
+        key = [[str(p.resolve()), s.st_size, s.st_mtime_ns] for p in paths for s in [p.stat()]]
+        key = key[0] if len(paths) == 1 else hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        note = cache / ".sha256" / f"{hashlib.sha256(str(paths[0].resolve()).encode()).hexdigest()[:24]}.json"
         if (known := _read_json(note)) and known.get("key") == key:
             return known["sha256"]
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
+        if len(paths) == 1:
+            digest = _content(path)
+        else:
+            digest, top = hashlib.sha256(), paths[0].parent
+            for path in paths:
+                digest.update(f"{path.relative_to(top).as_posix()} {_content(path).hexdigest()}\n".encode())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     try:
@@ -56,6 +68,14 @@ def file_sha256(path: Path, cache: Path) -> str:
     except OSError:
         pass  # only a memory: it will be computed again
     return digest.hexdigest()
+
+
+def _content(path: Path) -> Any:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest
 
 
 def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
@@ -77,9 +97,10 @@ def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tu
         try:
             part.mkdir()
             meta = write(part)
-            sizes = {p.name: p.stat().st_size for p in sorted(part.iterdir())}
+            files = [p for p in sorted(part.rglob("*")) if p.is_file()]
+            sizes = {p.relative_to(part).as_posix(): p.stat().st_size for p in files}
             (part / META).write_text(json.dumps({"files": sizes, **meta}), encoding="utf-8")
-            for file in part.iterdir():
+            for file in (*files, part / META):
                 file.chmod(0o444)  # shared by all workers and never written again
             _publish(part, final)
         except OSError as error:

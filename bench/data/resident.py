@@ -1,13 +1,15 @@
 """A dataset as tensors on one device: only the arrays a model needs, batches by gather, no loader."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.dataset import Dataset
-from bench.data.msena import UNIMODAL
+from bench.data.contents import Dataset
+from bench.data.ragged import Ragged, normalised
+from bench.data.reader import UNIMODAL
 from bench.data.spec import SPLITS
 from bench.errors import DataError
 
@@ -24,15 +26,18 @@ def train_subset(size: int, fraction: float, generator: np.random.Generator) -> 
 
 
 class Resident:
-    """The splits of a dataset as tensors on a device.
+    """The splits of a prepared dataset (prepare.py) as tensors on a device. models/base.py lists a batch's keys.
 
     time_mean: audio and vision are their means over time (length 1). tokens: text_bert [N, 3, L] int64 in place of
     text. unimodal: label_text, label_audio, label_vision [N] too. train_index: rows [n] of the training split to
-    keep; `index` in its batches then counts within these rows.
+    keep; `index` in its batches then counts within these rows. Waves and features of raw sound stay flat and are
+    padded, waves also normalised, when a batch is gathered.
     On a CPU the tensors share the pages of the cache with all other workers; the cache cannot be changed through
     them, yet do not write into them: replace an entry of `tensors` by a changed copy (input corruption).
     Raises DataError, in one line, if the dataset lacks what is asked for.
     """
+
+    ragged: Mapping[str, Mapping[str, Ragged]] = {}  # split -> key -> rows of a flat tensor; none but for raw sound
 
     def __init__(
         self,
@@ -48,25 +53,36 @@ class Resident:
             raise DataError(f"{dataset.path}: no text_bert in some split; this model fine-tunes a text encoder")
         if unimodal and not dataset.has_unimodal:
             raise DataError(f"{dataset.path}: no labels of single modalities; this model needs them")
-        text, audio, vision = dataset.arrays(time_mean)
-        names = {"text_bert": "text_bert"} if tokens else {"text": text}
-        names |= {"audio": audio, "vision": vision, "label": "label"}
-        if not time_mean:
-            names |= {"audio_lengths": "audio_lengths", "vision_lengths": "vision_lengths"}
-        if unimodal:
-            names |= {name: name for name in UNIMODAL}
+        names = _names(dataset, time_mean, tokens, unimodal)
+        self.dataset, self.time_mean = dataset, time_mean
         self.device = torch.device(device)
+        self.train_index = train_index
         self.tensors: dict[str, dict[str, Tensor]] = {}  # split -> key -> [N, ...]
+        self.ragged = {}
         for split in SPLITS:
             rows = None if train_index is None or split != "train" else np.asarray(train_index)
             arrays = dataset.splits[split]
-            tensors = {key: _tensor(arrays[name], rows, self.device) for key, name in names.items()}
-            if tokens:
-                tensors["text_bert"] = tensors["text_bert"].long()
+            tensors = {key: as_tensor(arrays[name], rows, self.device) for key, name in names.items()}
+            tensors |= {key: t.long() for key, t in tensors.items() if key.endswith("text_bert")}
             if time_mean:
                 ones = torch.ones(len(tensors["label"]), dtype=torch.int64, device=self.device)
                 tensors |= {"audio_lengths": ones, "vision_lengths": ones}
             self.tensors[split] = tensors
+            self.ragged[split] = self._sound(arrays, rows)
+
+    def _sound(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray | None) -> dict[str, Ragged]:
+        found = {}
+        for name, steps in self.dataset.steps.items():
+            flat = as_tensor(arrays[name], None, self.device)
+            for key, part in (("audio", name), ("context_audio", f"{name}_context")):
+                if f"{part}_start" in arrays:
+                    where = (as_tensor(arrays[f"{part}_{end}"], rows, self.device) for end in ("start", "length"))
+                    found[key] = Ragged(flat, *where, steps)
+        return found
+
+    def inputs(self) -> dict[str, object]:
+        """What a model may know when it is built, as keywords of models.base.Inputs."""
+        return {**self.dataset.inputs(self.time_mean), "train_size": self.size("train")}
 
     def size(self, split: str) -> int:
         return len(self.tensors[split]["label"])
@@ -78,15 +94,44 @@ class Resident:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(t.nbytes for tensors in self.tensors.values() for t in tensors.values())
+        flat = {id(r.flat): r.flat.nbytes for rows in self.ragged.values() for r in rows.values()}
+        return sum(t.nbytes for tensors in self.tensors.values() for t in tensors.values()) + sum(flat.values())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before an epoch's first training batch. Clean data are the same in every epoch."""
 
     def batch(self, split: str, index: Tensor) -> dict[str, Tensor]:
         """Rows `index` [B] int64 (on the device) of every tensor, and `index` itself."""
         gathered = {key: t.index_select(0, index) for key, t in self.tensors[split].items()}  # (B, ...)
+        for key, rows in self.ragged.get(split, {}).items():
+            sound, lengths = rows.gather(index)
+            if self.dataset.audio_kind == "wave":
+                gathered[key], gathered[f"{key}_mask"] = normalised(sound, lengths)
+            else:
+                gathered[key], gathered[f"{key}_lengths"] = sound.float(), lengths
         return {**gathered, "index": index}
 
 
-def _tensor(array: np.ndarray, rows: np.ndarray | None, device: torch.device) -> Tensor:
+def _names(dataset: Dataset, time_mean: bool, tokens: bool, unimodal: bool) -> dict[str, str]:
+    """Batch key -> array of a split, for all that is one row per sample."""
+    own = ("label", *(UNIMODAL if unimodal else ()))
+    if dataset.format == "msena":
+        text, audio, vision = dataset.arrays(time_mean)
+        names = {"text_bert": "text_bert"} if tokens else {"text": text}
+        names |= {"audio": audio, "vision": vision} | {key: key for key in own}
+        lengths = () if time_mean else ("audio_lengths", "vision_lengths")
+        return names | {key: key for key in lengths}
+    if time_mean or not tokens:
+        raise DataError(f"{dataset.path}: format '{dataset.format}' serves models that fine-tune a text encoder")
+    if dataset.format == "audio":
+        wanted = ("text_bert", "context_text_bert", "label", *UNIMODAL)
+    else:
+        wanted = ("text_bert", "audio", "vision", "hcf", *own, "audio_lengths", "vision_lengths", "lengths")
+    return {key: key for key in wanted if key in dataset.splits["train"]}
+
+
+def as_tensor(array: np.ndarray, rows: np.ndarray | None, device: torch.device) -> Tensor:
+    """An array, or some of its rows, on a device; on a CPU without a copy where all rows are taken."""
     if rows is not None:
         array = array[rows]  # a copy of these rows
     array = np.ascontiguousarray(array).view()  # the map itself, unless somebody sliced it

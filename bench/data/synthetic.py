@@ -1,4 +1,5 @@
-"""Generated data in the M-SENA pickle layout, so that everything runs on a machine that has no data.
+"""Generated data in the M-SENA pickle layout, so that everything runs on a machine that has no data; the clips that
+generate.py writes in the other layouts are made of the same parts.
 
 A clip has a label y drawn from the real label histogram, and each modality its own sentiment u = y + noise; in some
 clips voice and face contradict the words. The words follow u_text: they are real words, among them sentiment words,
@@ -13,11 +14,8 @@ transcendental function), so that the arrays are the same bytes on every machine
 """
 
 import hashlib
-import os
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,18 +59,6 @@ def generate(spec: DatasetSpec, features: str, size: Size, seed: int = 0) -> dic
     return {**data, "synthetic": {"generator": GENERATOR, "seed": seed}}  # the mark by which the reader knows it
 
 
-def write(path: str | os.PathLike, spec: DatasetSpec, features: str, full: bool = False) -> None:
-    """Write the pickle; under another name first, so that no half-written file is ever found."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(part, "wb") as file:
-            pickle.dump(generate(spec, features, size(spec, features, full)), file, protocol=4)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def label_histogram(spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
     """Label values [K], ascending, and their relative frequencies [K]."""
     counts = np.array(spec.recipe.label_counts, dtype=np.float64)
@@ -80,35 +66,46 @@ def label_histogram(spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(-half, half + 1) * spec.label_bound / half, counts / counts.sum()
 
 
-def _split(spec: DatasetSpec, features: str, size: Size, split: str, seed: int) -> dict[str, Any]:
-    n, bound, widths = size.samples[split], spec.label_bound, spec.features[features]
-    rng = _stream(spec.name, split, "labels", seed)
+def clips(spec: DatasetSpec, n: int, split: str, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+    """Labels [N], each modality's own sentiment [N] in [-1, 1], ids [N] of the clips of a split."""
+    rng = stream(spec.name, split, "labels", seed)
     labels = _labels(spec, n, rng)  # (N,)
     noise = {"text": spec.recipe.text_noise, "audio": _NOISE, "vision": _NOISE}
-    own = {m: np.clip(labels / bound + s * rng.standard_normal(n), -1, 1) for m, s in noise.items()}
+    own = {m: np.clip(labels / spec.label_bound + s * rng.standard_normal(n), -1, 1) for m, s in noise.items()}
     conflict = rng.random(n) < _CONFLICT
     own |= {m: np.where(conflict, -own["text"], own[m]) for m in ("audio", "vision")}  # each (N,) in [-1, 1]
+    return labels, own, [f"{split}{i // 20:04d}$_${i % 20}" for i in range(n)]
+
+
+def own_label(u: np.ndarray, bound: float) -> np.ndarray:
+    """(N,) float32: a modality's own sentiment as a label in fifths of the bound."""
+    return (np.rint(u * 5) / 5 * bound).astype(np.float32)
+
+
+def _split(spec: DatasetSpec, features: str, size: Size, split: str, seed: int) -> dict[str, Any]:
+    n, bound, widths = size.samples[split], spec.label_bound, spec.features[features]
+    labels, own, ids = clips(spec, n, split, seed)
 
     sign = np.sign(labels).astype(int)
     raw = {
-        "id": np.array([f"{split}{i // 20:04d}$_${i % 20}" for i in range(n)]),
+        "id": np.array(ids),
         "regression_labels": labels.astype(np.float32),
         "classification_labels": (sign + 1).astype(np.float32),
         "annotations": np.array(["Negative", "Neutral", "Positive"])[sign + 1],
-        **_text(own["text"], size.text, widths.text[1], spec.name, split, seed),
+        **transcripts(own["text"], size.text, widths.text[1], spec.name, split, seed),
     }
     for m, strength in zip(("audio", "vision"), spec.recipe.strength):
-        steps, rng = getattr(size, m), _stream(spec.name, split, f"{features} {m}", seed)
+        steps, rng = getattr(size, m), stream(spec.name, split, f"{features} {m}", seed)
         if features == "aligned":
             lengths = raw["text_bert"][:, 1].sum(axis=-1)  # (N,)
         else:
             lengths = np.maximum(steps * rng.integers(30, 101, n) // 100, 1)
             raw[f"{m}_lengths"] = lengths.tolist()
-        shared = _stream(spec.name, "", m, seed)  # the same expression means the same in every split
-        raw[m] = _signal(own[m], lengths, steps, getattr(widths, m)[1], strength, rng, shared)
+        shared = stream(spec.name, "", m, seed)  # the same expression means the same in every split
+        raw[m] = signal(own[m], lengths, steps, getattr(widths, m)[1], strength, rng, shared)
     if spec.unimodal:
         for key, m in (("T", "text"), ("A", "audio"), ("V", "vision")):
-            raw[f"regression_labels_{key}"] = (np.rint(own[m] * 5) / 5 * bound).astype(np.float32)
+            raw[f"regression_labels_{key}"] = own_label(own[m], bound)
     return raw
 
 
@@ -121,9 +118,9 @@ def _labels(spec: DatasetSpec, n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.repeat(values, counts))
 
 
-def _text(u: np.ndarray, steps: int, width: int, name: str, split: str, seed: int) -> dict[str, Any]:
+def transcripts(u: np.ndarray, steps: int, width: int, name: str, split: str, seed: int) -> dict[str, Any]:
     """raw_text [N], text [N, L, d], text_bert [N, 3, L]: CLS, words, SEP, then padding of zeros."""
-    n, rng = len(u), _stream(name, split, "text", seed)
+    n, rng = len(u), stream(name, split, "text", seed)
     words = [(w, i, polarity) for polarity, group in WORDS.items() for w, i in group.items()]
     by_polarity = {p: np.array([k for k, w in enumerate(words) if w[2] == p]) for p in WORDS}
     grid = np.array(sorted(by_polarity))  # (5,)
@@ -146,7 +143,7 @@ def _text(u: np.ndarray, steps: int, width: int, name: str, split: str, seed: in
     ids[np.arange(n), counts + 1] = SEP
     mask = np.arange(steps) < counts[:, None] + 2  # (N, L)
 
-    shared = _stream(name, "", "word vectors", seed)  # the same words mean the same in every split
+    shared = stream(name, "", "word vectors", seed)  # the same words mean the same in every split
     vectors = 0.5 * shared.standard_normal((len(words) + 2, width), dtype=np.float32)  # (W + 2, d)
     direction = _DIRECTION * shared.standard_normal(width, dtype=np.float32)  # (d,)
     row = np.full((n, steps), len(words))  # CLS
@@ -164,7 +161,7 @@ def _text(u: np.ndarray, steps: int, width: int, name: str, split: str, seed: in
     return {"raw_text": np.array(raw), "text": text, "text_bert": tokens}
 
 
-def _signal(
+def signal(
     u: np.ndarray,
     lengths: np.ndarray,
     steps: int,
@@ -201,6 +198,6 @@ def _chunks(n: int, rows: int = 256) -> Iterator[slice]:
     return (slice(i, min(i + rows, n)) for i in range(0, n, rows))
 
 
-def _stream(name: str, split: str, purpose: str, seed: int) -> np.random.Generator:
+def stream(name: str, split: str, purpose: str, seed: int) -> np.random.Generator:
     digest = hashlib.sha256(f"synthetic|{name}|{split}|{purpose}|{seed}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))

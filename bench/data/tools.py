@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import registry
-from bench.data import synthetic
+from bench.data import generate
+from bench.data.contents import Dataset
 from bench.data.dataset import load, locate, spec
 from bench.data.spec import MODALITIES, SPLITS
 from bench.errors import DataError
@@ -22,7 +23,7 @@ class CheckRow:
     file: str = ""
     provenance: str = ""  # "official", "custom", "synthetic"
     sizes: str = ""  # train / valid / test
-    shapes: str = ""  # steps x width of text / audio / vision
+    shapes: str = ""  # steps x width of text / audio / vision (and hcf); "words" where each word has a row
     notes: tuple[str, ...] = ()  # warnings, or the one line that says why the file cannot be used
 
 
@@ -44,7 +45,6 @@ def _check(
     except DataError as error:
         state = "missing" if path is None else "unusable"
         return CheckRow(name, features, state, str(path or ""), notes=(str(error),))
-    arrays = dataset.splits["train"]
     return CheckRow(
         name,
         features,
@@ -52,26 +52,43 @@ def _check(
         str(path),
         dataset.provenance,
         sizes=" / ".join(str(dataset.size(s)) for s in SPLITS),
-        shapes=" / ".join("x".join(map(str, arrays[m].shape[1:])) for m in MODALITIES),
+        shapes=" / ".join(_shapes(dataset)),
         notes=dataset.warnings,
     )
 
 
-def write_synthetic(out_dir: str | os.PathLike, names: Iterable[str] | None = None, full: bool = False) -> list[Path]:
-    """Write generated feature files of some datasets (default: all) where M-SENA has its own, and return their
-    paths. `full`: the published sizes (MOSEI takes about 9 GB on disk and twice that in memory). Files carry a mark
-    by which they stay recognisable as synthetic. An existing file is not overwritten: DataError."""
+def _shapes(dataset: Dataset) -> list[str]:
+    arrays = dataset.splits["train"]
+    if dataset.format == "msena":
+        return ["x".join(map(str, arrays[m].shape[1:])) for m in MODALITIES]
+    if dataset.format == "audio":
+        width = {name: 1 if name == "wave" else arrays[name].shape[1] for name in dataset.steps}
+        kinds = [f"{name} {steps}x{width[name]}" for name, steps in dataset.steps.items()]
+        return ["transcripts", ", ".join(kinds) or "no sound", "-"]
+    return ["words", *(f"words x{arrays[k].shape[1]}" for m in (*MODALITIES, "hcf") if (k := f"word_{m}") in arrays)]
+
+
+def write_synthetic(
+    out_dir: str | os.PathLike, names: Iterable[str] | None = None, full: bool = False,
+    formats: Iterable[str] | None = None,
+) -> list[Path]:
+    """Write generated feature files of some datasets and formats (default: all) where the published ones usually lie,
+    and return their paths. `full`: the published sizes (MOSEI's pickles take about 10 GB on disk and twice that in
+    memory, its wav files 4 GB more). Files carry a mark by which they stay recognisable as synthetic. An existing file
+    is not overwritten: DataError."""
+    wanted = None if formats is None else set(formats)
     targets = []
     for name in registry.names("datasets") if names is None else names:
         for features, file in spec(name).features.items():
-            targets.append((Path(out_dir) / file.names[0], name, features))
+            if wanted is None or file.format in wanted:
+                targets.append((Path(out_dir) / file.names[0], name, features))
     taken = [path for path, *_ in targets if path.exists()]
     if taken:
         raise DataError(f"{taken[0]}: exists already; choose another folder")
     for path, name, features in targets:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            synthetic.write(path, spec(name), features, full)
+            generate.write(path, spec(name), features, full)
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
     return [path for path, *_ in targets]

@@ -8,7 +8,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 
 def keep_freed_memory() -> bool:
     """Tell glibc neither to map large blocks one by one nor to return freed ones: without it every large tensor costs
-    page faults at each step (measured: benchmarks/step_memory.json). Changes no number. False where there is no glibc."""
+    page faults at each step (measured: benchmarks/cpu_step.json). Changes no number. False where there is no glibc."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -91,7 +91,7 @@ def statistical_loss(inputs: Mapping[str, Tensor], moments: Mapping[str, Moments
 
 
 def softmax_entropy(z: Tensor) -> Tensor:
-    """Mean over positions of the entropy of softmax(z) over the features, as a share of its maximum log w; in (0, 1]."""
+    """Mean over positions of the entropy of softmax(z) over the features, a share of its maximum log w."""
     log_p = F.log_softmax(_full(z), -1)  # (B, L, w)
     return -(log_p.exp() * log_p).sum(-1).mean() / math.log(z.shape[-1])
 

@@ -1,15 +1,30 @@
 """The Backbone contract: encode to per-modality latents, fuse latents to a prediction.
 
-Shapes: B batch, T time steps, d feature width. A batch is a dict of tensors already on the device:
-    text [B, L, d_t] float    (frozen word features), audio [B, T_a, d_a], vision [B, T_v, d_v]
-    audio_lengths, vision_lengths [B] int64, label [B] float, index [B] int64 (row in the split)
-    text_bert [B, 3, L] int64 (token ids, attention mask, segment ids; only for models that declare `needs_tokens`)
-    label_text, label_audio, label_vision [B] where the dataset has unimodal labels
+Shapes: B batch, L word pieces, T time steps, d feature width. A batch is a dict of tensors already on the device.
+Always there: label [B] float (0 or 1 where Inputs.task is "binary"), index [B] int64 (row in the split). Beside them,
+by the feature file's format (bench/data/spec.py):
+
+    msena  text [B, L, d_t] float (frozen features), or, for a model that declares `needs_tokens` and has a text
+           encoder, text_bert [B, 3, L] int64 (token ids, attention mask, segment ids) in its place;
+           audio [B, T_a, d_a], vision [B, T_v, d_v]; audio_lengths, vision_lengths [B] int64; label_text, label_audio,
+           label_vision [B] for a model that declares `needs_unimodal`
+    word   text_bert, and beside each word piece its word's audio [B, L, d_a] and vision [B, L, d_v], zero at special
+           tokens and padding; lengths (word pieces, special tokens included), the same again as audio_lengths and
+           vision_lengths [B]. L is the parameter max_len
+    hkt    as word, of the context and the punchline, and hcf [B, L, 4] (Inputs.hcf)
+    audio  text_bert; the sound, as Inputs.audio_kind says:
+               "wave"      audio [B, 96000] float32 of zero mean and unit variance, audio_mask [B, 96000] int64
+               "features"  audio [B, T, d] float32, audio_lengths [B] int64
+               "none"      no sound: transcripts and labels alone
+           context_text_bert, context_audio, and context_audio_mask or context_audio_lengths of the preceding clips,
+           where Inputs.context says so (length 0, mask 0 where a clip has none); label_text, label_audio, label_vision
+           [B], which are the clip's label where the dataset has no labels of single modalities
+
 Models must not branch on tensor values, call .item() or mix in place: a step must be capturable as a CUDA graph and
 vmappable over seeds. Each model file defines `VERSION` (a literal int), `Params` (frozen dataclass) and `Model`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,12 +38,16 @@ Latents = dict[str, Tensor]  # modality -> [B, ...], in the backbone's order
 class Inputs:
     """What a model may know of the data when it is built."""
 
-    text: tuple[int, int]  # (L, d_t)
+    text: tuple[int, int]  # (L, d_t); d_t = 0 where only word pieces are there
     audio: tuple[int, int]  # (T_a, d_a); T_a = 1 after averaging over time
     vision: tuple[int, int]
     label_bound: float = 3.0  # labels lie in [-bound, bound]
     train_size: int = 0  # for models that keep state per training sample
-    aligned: bool = False
+    aligned: bool = False  # audio and vision have one row for each step of the text
+    hcf: tuple[int, int] | None = None  # (L, 4), human-centric features of HKT's files
+    audio_kind: str = "features"  # or "wave": (96000, 1) is then `audio`; or "none"
+    context: bool = False  # preceding clips come with each clip
+    task: str = "regression"  # or "binary": labels 0 and 1, the prediction is a logit
 
 
 class Encoded(NamedTuple):
@@ -59,8 +78,14 @@ class Backbone(nn.Module):
 
     time_mean: bool = False  # audio and vision are averaged over time, padding included (M-SENA need_normalized)
     needs_tokens: bool = False  # wants text_bert, not text
+    needs_words: bool = False  # reads audio and vision of word pieces (formats "word", "hkt", or an aligned file)
+    needs_unimodal: bool = False  # wants label_text, label_audio, label_vision
     latent_dims: dict[str, tuple[int, ...]]  # modality -> shape of one sample's latent; set by __init__
     label_bound: float
+    # A model that has unimodal features U_m [B, T, d] sets this to None and calls what it finds there on each, in
+    # `encode`: whoever draws a corruption sets a function (modality, U_m) -> U_m on the instance (SAM-LML Eq. 35).
+    feature_hook: Callable[[str, Tensor], Tensor] | None
+    reads_keep: bool = False  # deals with missing modalities itself, by keep_<modality> [B] bool in the batch
 
     def encode(self, batch: Batch) -> Encoded:
         """Per-modality latents before late fusion."""

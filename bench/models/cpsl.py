@@ -123,7 +123,7 @@ class Params:
         if (self.ge or self.cp) and not self.gm:
             raise BenchError("cpsl: ge and cp change modulated gradients; set gm to true, or both to false")
         if self.gm and not self.lambda_uni:
-            raise BenchError("cpsl: gm compares the errors of the unimodal heads, which learn nothing if lambda_uni is 0")
+            raise BenchError("cpsl: gm compares the errors of the unimodal heads, which need a lambda_uni above 0")
         if self.diversity == "gaussian" and self.lambda_div and not self.ame:
             raise BenchError("cpsl: the gaussian diversity needs the variances of ame")
 
@@ -182,7 +182,8 @@ class Model(WordBackbone):
         encoded = self.encode(batch)
         output = self.fuse(encoded.latents)
         if not self.training and "label" in batch:
-            self._validated.add(self._losses(batch, encoded)[0], weight=len(batch["label"]))
+            losses, noted = self._losses(batch, encoded)
+            self._validated.add(losses | noted, weight=len(batch["label"]))
         return output
 
     def _losses(self, batch: Batch, encoded: Encoded) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -197,7 +198,7 @@ class Model(WordBackbone):
         if p.lambda_div:
             softmax = p.diversity == "softmax"
             entropy = sum(softmax_entropy(z[m]) if softmax else gaussian_entropy(moments[m]) for m in STREAMS) / 2
-            losses["div"] = p.lambda_div * (softmax - entropy)
+            losses["div"] = p.lambda_div * (float(softmax) - entropy)
             noted["entropy"] = entropy
         if p.sl and p.lambda_stat:
             losses["stat"] = p.lambda_stat * statistical_loss({m: side[m] for m in STREAMS}, moments)
@@ -230,7 +231,8 @@ class Model(WordBackbone):
 
     def scalars(self) -> dict[str, float]:
         """Epoch means: modulation coefficients, their imbalance degree, the share of steps in conflict, gradient
-        norms, unimodal errors and the entropy in training; the weighted auxiliary losses in validation."""
+        norms, unimodal errors and the entropy in training; the weighted auxiliary losses and the entropy in
+        validation."""
         found = self._trained.read()
         if "coefficient_audio" in found:
             found["imbalance"] = abs(found["coefficient_audio"] - found["coefficient_vision"])

@@ -42,7 +42,7 @@ class Params:
     beta_shift: float = 1.0
     beta: float = 8.0  # β, weight of the audio's reconstruction
     gamma: float = 32.0  # γ, of the vision's
-    lambda_: float = 0.3  # λ, of the second bottleneck
+    lam: float = 0.3  # λ, of the second bottleneck
     pool: str = "first"  # "first" or "mean"
     scale: str = "batch"  # "batch" or "train"
     attend_padding: bool = True
@@ -106,4 +106,4 @@ class Model(WordBackbone):
         first = side["kl0"] + p.beta * F.mse_loss(self.first.decoder(side["b0"]), side["audio"])
         second = side["kl1"] + p.gamma * F.mse_loss(self.second.decoder(side["b1"]), side["vision"])
         factor = 2 / (p.beta + p.gamma)
-        return {"bottleneck0": factor * first, "bottleneck1": factor * p.lambda_ * second}
+        return {"bottleneck0": factor * first, "bottleneck1": factor * p.lam * second}

@@ -1,4 +1,4 @@
-"""MAG-BERT: a multimodal adaptation gate inside the text encoder (Rahman et al., ACL 2020). Any BERT-like encoder.
+"""MAG-BERT: a multimodal adaptation gate inside a BERT-like text encoder (Rahman et al., ACL 2020).
 
     e [B, L, d_t], the encoder's embeddings, are shifted by audio and vision before its first layer:
     h = g_v Lin(V) + g_a Lin(A),  g_m = ReLU(Lin(concat(X_m, e)));  e <- dropout(LN(e + alpha h)),
@@ -29,7 +29,6 @@ class Params:
     """The release's values."""
 
     encoder: str = "bert-base-uncased"
-    finetune: bool = True
     max_len: int = 50  # L
     beta_shift: float = 1.0  # β
     dropout: float = 0.5  # behind the gate
@@ -65,7 +64,7 @@ class Model(WordBackbone):
     """MAG-BERT. Prediction [B], linear."""
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
-        super().__init__("mag", params.encoder, params.finetune, False, inputs)
+        super().__init__("mag", params.encoder, True, False, inputs)
         d = self.text_width
         self.gate = Gate(d, inputs.audio[1], inputs.vision[1], params)
         self.pooler = nn.Linear(d, d)

@@ -61,6 +61,8 @@ class Attention(nn.Module):
         """[B]: a key mixed with the query's own modality ranks above the key (Eq. 26-28). own [B, T, d] are the
         unprojected queries; the deterministic kind labels the weights of mixed keys with 0.1."""
         share = _share(scores)
+        if rows is not None and keys is not None:  # a step counts if its key is no padding either
+            rows = rows * keys[:, ranking.time_slices(scores.shape[1], scores.shape[2], keys.device)]
         if kind == DETERMINISTIC:
             slices = ranking.time_slices(scores.shape[2], own.shape[1], own.device)  # (S,)
             mixed = share * scores + (1 - share) * self.scores(query, own[:, slices])

@@ -5,6 +5,8 @@ Safe to call again and again while jobs still run: what is there is shown, what 
 
 import csv
 import gc
+import importlib
+import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,17 +16,19 @@ import pandas as pd
 
 from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
-from bench.analysis.grid import Results, dataset_name
+from bench.analysis.audit import audit
+from bench.analysis.results import Results, dataset_name
 from bench.errors import BenchError
 from bench.matrix import Experiment, expand
 from bench.report import html, latex, samples
+from bench.report.master import master_file
+from bench.report.records import Figure
 from bench.report.sections import section
 from bench.report.tables import Table, frame, make_table, markdown
 from bench.report.verdict import Reported
 from bench.store import Store, write_atomic
 
-Figures = Callable[[Experiment, Table, Store, Path], Sequence[Any]]
-# a figure has: id, title, svg (a string), caption, csv (file name in the report folder, or ""), note, and may have pdf
+Figures = Callable[[Experiment, Table, Store, Path], Sequence[Figure]]  # draws an artefact's figures into a folder
 
 
 def build(
@@ -42,7 +46,11 @@ def build(
     """
     if not experiments:
         raise BenchError("no artefact to report; `bench list` shows them all")
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        why = str(e.strerror).lower()
+        raise BenchError(f"cannot write {out_dir}: {why}; choose another folder with --out") from None
     try:
         return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures)
     finally:
@@ -50,16 +58,25 @@ def build(
 
 
 def _build(
-    experiments: Sequence[Experiment], store: Store, out: Path, suite: str, data_hashes: Mapping[tuple[str, str], str] | None,
-    seeds: int | None, reported: pd.DataFrame | None, adapted: Sequence[str], figures: Figures | None,
+    experiments: Sequence[Experiment],
+    store: Store,
+    out: Path,
+    suite: str,
+    data_hashes: Mapping[tuple[str, str], str] | None,
+    seeds: int | None,
+    reported: pd.DataFrame | None,
+    adapted: Sequence[str],
+    figures: Figures | None,
 ) -> Path:
     reported = printed_numbers.load() if reported is None else reported
     draw = figures or _figures()
     jobs = expand(experiments, seeds)
     values, runs = store.frames(jobs, data_hashes)
     results, printed = Results(values, runs), Reported(reported)
-    gc.freeze()  # statsmodels collects garbage in every Holm adjustment, which must not walk all the runs each time
-    tables = [make_table(e, results, printed, seeds) for e in experiments]
+    tables = []
+    for e in experiments:
+        gc.freeze()  # statsmodels collects garbage in every Holm adjustment: it must not walk all that is here already
+        tables.append(make_table(e, results, printed, seeds))
 
     sections, texts, pdfs = [], {}, {}
     for t in tables:
@@ -67,22 +84,31 @@ def _build(
         files = _write_table(t, out, suite) if t.layout.lines and e.columns else []
         texts[e.id] = [name.removesuffix(".tex") for name in files if name.endswith(".tex")]
         drawn = list(draw(e, t, store, out)) if draw else []
-        pdfs[e.id] = [(str(f.pdf), f"{f.title}. {f.caption}".strip()) for f in drawn if getattr(f, "pdf", None)]
+        pdfs[e.id] = [(f.pdf, f"{f.title}. {f.caption}".strip()) for f in drawn if f.pdf]
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
 
     unmatched = printed.unmatched(e.id for e in experiments)
     _write(out / "unmatched.csv", pd.DataFrame(unmatched).to_csv(index=False, lineterminator="\n") if unmatched else "")
     _write(out / "runs.csv", runs.to_csv(index=False, lineterminator="\n"))
-    _write(out / "master.tex", latex.master_file(tables, texts, pdfs, suite))
+    _write(out / "master.tex", master_file(tables, texts, pdfs, suite))
     mine, own = _claims(experiments, tables, reported)
     for name, lines in (("claims", mine), ("claims-on-printed-numbers", own)):
         if lines is not None:
             _write(out / f"{name}.csv", lines.to_csv(index=False, lineterminator="\n"))
     records = list(results.runs.values())
     page = html.page(
-        sections, records, suite, claims=mine, own_claims=own, audit=_audit(reported, experiments, out), adapted=adapted,
-        unmatched=["/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric")) for r in unmatched],
+        sections,
+        records,
+        suite,
+        claims=mine,
+        own_claims=own,
+        audit=_audit(reported, experiments, out),
+        adapted=adapted,
+        unmatched=[
+            "/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric"))
+            for r in unmatched
+        ],
     )
     _write(out / "index.html", page)
     return out / "index.html"
@@ -118,11 +144,9 @@ def _csv(lines: pd.DataFrame) -> str:
 
 
 def _figures() -> Figures | None:
-    try:
-        from bench.report import figures
-    except ImportError:
+    if importlib.util.find_spec("bench.report.figures") is None:
         return None
-    return figures.draw
+    return importlib.import_module("bench.report.figures").draw
 
 
 def tidy(tables: Sequence[Table]) -> pd.DataFrame:
@@ -137,7 +161,7 @@ def tidy(tables: Sequence[Table]) -> pd.DataFrame:
             if not cell.shown or cell.derived or any(r.get("test_only") for r in t.results.finished(cell)):
                 continue
             row, column = e.rows[i], e.columns[j]
-            dataset = dataset_name(cell.configs[0].dataset)
+            dataset = dataset_name(cell.configs[0].dataset).replace("_", "-")  # as the reported numbers spell it
             lines += [
                 (e.id, dataset, *row.key, column.metric, seed, value)
                 for seed, value in zip(cell.seeds, cell.values) if value == value
@@ -161,16 +185,18 @@ def _claims(
 
 def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path) -> list[dict[str, Any]]:
     """The audit's findings on the papers of this report, one group per paper; audit.csv beside the page."""
-    try:
-        from bench.analysis.audit import audit
-    except ImportError:
-        return []
     paper = {e.id: e.paper for e in experiments} | {e.paper: e.paper for e in experiments}
     found = audit(reported)
-    found = found.assign(paper=[paper.get(a) or paper.get(a.split("-")[0]) for a in found["artefact"]]).dropna(subset="paper")
+    found = found.assign(paper=[paper.get(a) or paper.get(a.split("-")[0]) for a in found["artefact"]]).dropna(
+        subset="paper"
+    )
     _write(out / "audit.csv", _csv(found) if len(found) else "")
-    heads = [c for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells") if c in found]
+    heads = [
+        c
+        for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells")
+        if c in found
+    ]
     return [
         {"name": html.paper_name(name), "heads": heads, "rows": lines[heads].to_numpy().tolist()}
-        for name, lines in found.groupby("paper", sort=False)
+        for name in dict.fromkeys(e.paper for e in experiments) if len(lines := found[found["paper"] == name])
     ]

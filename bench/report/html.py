@@ -12,9 +12,11 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTABLE
-from bench.analysis.grid import dataset_name
+from bench.analysis.results import dataset_name
+from bench.analysis.stats import Across
+from bench.report.glyphs import CSS
 from bench.report.payload import line_command, payload
-from bench.report.sections import CSS, paper_name, provenance_rows, run_parts, signed, status_parts
+from bench.report.sections import paper_name, provenance_rows, run_parts, signed, status_parts
 from bench.report.significance import across_cells
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
@@ -44,7 +46,11 @@ def asset(name: str) -> str:
 def rendered_at() -> str:
     """Now, or SOURCE_DATE_EPOCH where it is set (reproducible output)."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.datetime.fromtimestamp(int(fixed), datetime.timezone.utc) if fixed else datetime.datetime.now(datetime.timezone.utc)
+    now = (
+        datetime.datetime.fromtimestamp(int(fixed), datetime.timezone.utc)
+        if fixed
+        else datetime.datetime.now(datetime.timezone.utc)
+    )
     return now.strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -66,7 +72,13 @@ def claim_groups(claims: pd.DataFrame | None, own: pd.DataFrame | None) -> list[
     """Claims by paper, with their verdict on our runs and on the printed numbers."""
     if claims is None or claims.empty:
         return []
-    printed = {} if own is None else {r["id"]: f"{r['verdict']}, {r['k']} of {r['n']}" if r["n"] else r["verdict"] for r in own.to_dict("records")}
+    printed = (
+        {}
+        if own is None
+        else {
+            r["id"]: f"{r['verdict']}, {r['k']} of {r['n']}" if r["n"] else r["verdict"] for r in own.to_dict("records")
+        }
+    )
     groups = []
     for paper, lines in claims.groupby("paper", sort=False):
         rows = []
@@ -87,14 +99,18 @@ def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
     kinds = {t.provenance for t in tables} - {""}
     judged = sum(cells.values()) - cells.get("undecided", 0)
     if kinds == {"synthetic"}:
-        return "Generated data: this shows that everything runs here. No number on this page says anything about a paper."
+        return (
+            "Generated data: this shows that everything runs here. No number on this page says anything about a paper."
+        )
     if judged:
         at_least = cells["inside"] + cells["better"]
         missed = judged - at_least
         text = f"{at_least} of {judged} reported numbers are reached or beaten by our runs."
         if missed:
-            text += (f" Of the other {missed}, {cells['within twice']} miss by less than twice the half-width of our prediction "
-                     f"interval and {cells['beyond']} by more.")
+            text += (
+                f" Of the other {missed}, {cells['within twice']} miss by less than twice the half-width of our "
+                f"prediction interval and {cells['beyond']} by more."
+            )
         return text
     if "custom" in kinds:
         return "The data files are not the published ones: differences to the papers are shown, verdicts are not given."
@@ -110,21 +126,46 @@ def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
             "" if kinds["synthetic"] == len(tables) else f" in {kinds['synthetic']} of {len(tables)} artefacts") +
             ": nothing here is a result, and nothing is compared with the papers."})
     if kinds["custom"]:
-        found.append({"head": "CUSTOM DATA", "text": "Real feature files, but not the published ones: differences are shown without a verdict."})
+        found.append(
+            {
+                "head": "CUSTOM DATA",
+                "text": "Real feature files, but not the published ones: differences are shown without a verdict.",
+            }
+        )
     if any(t.test_only for t in tables):
-        found.append({"head": "TEST-ONLY ENCODER", "text": "Some runs used a text encoder that exists for tests; their cells are not compared."})
+        found.append(
+            {
+                "head": "TEST-ONLY ENCODER",
+                "text": "Some runs used a text encoder that exists for tests; their cells are not compared.",
+            }
+        )
     return found
 
 
 def across_rows(sections: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Across-cell tests, one line per paper and method."""
+    def places(a: Across) -> int:
+        return 2 if max(abs(a.low), abs(a.high)) >= 0.5 else 4
+
     by_paper: dict[str, list] = {}
     for s in sections:
         by_paper.setdefault(s["table"].experiment.paper, []).extend(s["lines"])
     return [
-        [paper_name(paper), method, str(a.n), signed(a.mean), f"[{signed(a.low)}, {signed(a.high)}]", str(a.wins), str(a.ties),
-         str(a.losses), p_text(a.p), p_text(a.sign_p), p_text(a.worst_p)]
-        for paper, lines in by_paper.items() for method, a in across_cells(lines).items()
+        [
+            paper_name(paper),
+            method,
+            str(a.n),
+            signed(a.mean, places(a)),
+            f"[{signed(a.low, places(a))}, {signed(a.high, places(a))}]",
+            str(a.wins),
+            str(a.ties),
+            str(a.losses),
+            p_text(a.p),
+            p_text(a.sign_p),
+            p_text(a.worst_p),
+        ]
+        for paper, lines in by_paper.items()
+        for method, a in across_cells(lines).items()
     ]
 
 
@@ -133,7 +174,10 @@ def filters(tables: Sequence[Table]) -> list[tuple[str, list[tuple[str, str]]]]:
     rows = [r for t in tables for r in t.experiment.rows]
     columns = {c.metric: c.label for t in reversed(tables) for c in t.experiment.columns}
     datasets = dict.fromkeys(dataset_name(c.dataset) for t in tables for c in t.experiment.configs())
-    plain = {"backbone": dict.fromkeys(r.backbone for r in rows if r.backbone), "method": dict.fromkeys(r.method for r in rows if r.method)}
+    plain = {
+        "backbone": dict.fromkeys(r.backbone for r in rows if r.backbone),
+        "method": dict.fromkeys(r.method for r in rows if r.method),
+    }
     return [
         ("dataset", [(d, d.upper()) for d in datasets]),
         *((name, [(v, v) for v in values]) for name, values in plain.items()),
@@ -142,8 +186,14 @@ def filters(tables: Sequence[Table]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def page(
-    sections: Sequence[dict[str, Any]], runs: Sequence[Mapping[str, Any]], suite: str, *, claims: pd.DataFrame | None = None,
-    own_claims: pd.DataFrame | None = None, audit: Sequence[Mapping[str, Any]] = (), adapted: Sequence[str] = (),
+    sections: Sequence[dict[str, Any]],
+    runs: Sequence[Mapping[str, Any]],
+    suite: str,
+    *,
+    claims: pd.DataFrame | None = None,
+    own_claims: pd.DataFrame | None = None,
+    audit: Sequence[Mapping[str, Any]] = (),
+    adapted: Sequence[str] = (),
     unmatched: Sequence[str] = (),
 ) -> str:
     """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once."""
@@ -161,11 +211,26 @@ def page(
     env = environment()
     env.globals["rerun"] = lambda t, line: line_command(t, line, suite)
     return env.get_template("page.html").render(
-        suite=suite, synthetic=bool(tables) and {t.provenance for t in tables} == {"synthetic"}, style=asset("style.css"),
-        script=asset("script.js"), data=payload(tables, suite), banners=banners(tables), lead=lead(tables, counts),
-        artefact_count=" and ".join(words), progress={"done": progress["done"], "all": len(runs)}, papers=list(papers.items()),
-        cells=status_parts(counts) if sum(counts.values()) else [], run_box=run_parts(progress), claims=groups,
-        claim_box=claim_parts([r["verdict"] for g in groups for r in g["rows"]]), audit=list(audit),
-        across=across_rows(sections), provenance=provenance_rows(runs), adapted=list(adapted), unmatched=list(unmatched),
-        filters=filters(tables), version=f"bench {__version__}", rendered=rendered_at(),
+        suite=suite,
+        synthetic=bool(tables) and {t.provenance for t in tables} == {"synthetic"},
+        style=asset("style.css"),
+        script=asset("script.js"),
+        data=payload(tables, suite),
+        banners=banners(tables),
+        lead=lead(tables, counts),
+        artefact_count=" and ".join(words),
+        progress={"done": progress["done"], "all": len(runs)},
+        papers=list(papers.items()),
+        cells=status_parts(counts) if sum(counts.values()) else [],
+        run_box=run_parts(progress),
+        claims=groups,
+        claim_box=claim_parts([r["verdict"] for g in groups for r in g["rows"]]),
+        audit=list(audit),
+        across=across_rows(sections),
+        provenance=provenance_rows(runs),
+        adapted=list(adapted),
+        unmatched=list(unmatched),
+        filters=filters(tables),
+        version=f"bench {__version__}",
+        rendered=rendered_at(),
     )

@@ -1,46 +1,55 @@
-"""LaTeX: one file per table in the papers' layout (booktabs), one beside the reported numbers, and a master document.
+"""LaTeX: one file per table in the papers' layout (booktabs), and one beside the reported numbers.
 
 A table file needs booktabs, graphicx, array and amssymb in the document that inputs it. It scales itself down to the
 line width and page height, so that no box is overfull.
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from bench.analysis.grid import NOT_RUN, UNDEFINED, Cell
-from bench.report.tables import Layout, Line, Table, data_text, number, runs_text
+from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
+from bench.report.layout import Layout, Line
+from bench.report.tables import Table, data_text, number, runs_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED, Judged
 
 LONGEST = 60  # lines of a table before it is continued on another page
-WIDE = 11  # printed columns from which on the master document turns the page
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "\u2212": "$-$", "\u00b1": r"$\pm$", "\u2192": r"$\rightarrow$", "\u00b0": r"$^{\circ}$",
-    "\u03b4": r"$\delta$", "\u03be": r"$\xi$", "\u03b1": r"$\alpha$", "\u03c4": r"$\tau$", "\u03bb": r"$\lambda$",
-    "\u00d7": r"$\times$", "\u2265": r"$\geq$", "\u2264": r"$\leq$", "\u2026": r"\ldots{}", "\u2014": "---", "\u2013": "--",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u2212": "$-$",
+    "\u00b1": r"$\pm$",
+    "\u2192": r"$\rightarrow$",
+    "\u00b0": r"$^{\circ}$",
+    "\u03b4": r"$\delta$",
+    "\u03be": r"$\xi$",
+    "\u03b1": r"$\alpha$",
+    "\u03c4": r"$\tau$",
+    "\u03bb": r"$\lambda$",
+    "\u00d7": r"$\times$",
+    "\u2265": r"$\geq$",
+    "\u2264": r"$\leq$",
+    "\u2026": r"\ldots{}",
+    "\u2014": "---",
+    "\u2013": "--",
 }
 _SIGN = {INSIDE: r"$\bullet$", NEAR: r"$\circ$", BEYOND: r"$\times$", BETTER: r"$\blacktriangle$", UNDECIDED: "?"}
 _FIT = r"""\ifdefined\benchbox\else\newsavebox{\benchbox}\fi
 \providecommand{\benchfit}[1]{\sbox{\benchbox}{#1}%
   \ifdim\wd\benchbox>\linewidth\sbox{\benchbox}{\resizebox{\linewidth}{!}{\usebox{\benchbox}}}\fi
-  \ifdim\dimexpr\ht\benchbox+\dp\benchbox\relax>0.78\textheight\resizebox{!}{0.78\textheight}{\usebox{\benchbox}}%
+  \ifdim\dimexpr\ht\benchbox+\dp\benchbox\relax>0.78\textheight\resizebox*{!}{0.78\textheight}{\usebox{\benchbox}}%
   \else\usebox{\benchbox}\fi}"""
-_MASTER = r"""\documentclass[10pt,a4paper]{article}
-\usepackage[utf8]{inputenc}
-\usepackage[T1]{fontenc}
-\usepackage{lmodern}
-\usepackage[margin=18mm]{geometry}
-\usepackage{amssymb,array,booktabs,graphicx,pdflscape}
-\usepackage[font=small,labelfont=bf]{caption}
-\usepackage[hidelinks]{hyperref}
-\emergencystretch=2em
-\setcounter{totalnumber}{4}\renewcommand{\floatpagefraction}{0.6}
-\renewcommand{\topfraction}{0.9}\renewcommand{\textfraction}{0.05}
-"""
 
 
 def escape(text: str) -> str:
@@ -69,43 +78,24 @@ def comparison_file(table: Table, suite: str) -> str | None:
     return _file(table, suite, _ours, ": ours and reported", legend, below=_reported)
 
 
-def master_file(tables: Sequence[Table], files: dict[str, list[str]], figures: dict[str, list[tuple[str, str]]], suite: str) -> str:
-    """The document with every table and figure. files: artefact -> .tex names; figures: artefact -> (pdf, caption)."""
-    body = []
-    for t in tables:
-        e = t.experiment
-        body.append(f"\\clearpage\\section*{{{escape(e.id)}: {escape(e.title)}}}\\addcontentsline{{toc}}{{section}}{{{escape(e.id)}: {escape(e.title)}}}")
-        for name in files.get(e.id, []):
-            wide = len(t.layout.columns) >= WIDE
-            line = f"\\input{{{name}}}"
-            body.append(f"\\begin{{landscape}}{line}\\end{{landscape}}" if wide else line)
-        for pdf, caption in figures.get(e.id, []):
-            body.append(
-                "\\begin{figure}[!htbp]\\centering"
-                f"\\includegraphics[width=\\linewidth,height=0.8\\textheight,keepaspectratio]{{{pdf}}}"
-                f"\\caption*{{{escape(caption)}}}\\end{{figure}}"
-            )
-        if e.notes:
-            items = "\n".join(f"\\item {escape(n)}" for n in e.notes)
-            body.append(f"\\paragraph{{What the paper leaves open and what we chose}}\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
-    synthetic = any(t.provenance == "synthetic" for t in tables)
-    head = "\\begin{center}\\large\\textbf{SYNTHETIC DATA: nothing in this document is a result}\\end{center}\n" if synthetic else ""
-    header = "\\usepackage{fancyhdr}\\pagestyle{fancy}\\fancyhf{}\\fancyfoot[C]{\\thepage}\\renewcommand{\\headrulewidth}{0pt}" + (
-        "\\fancyhead[C]{\\textbf{SYNTHETIC DATA}}" if synthetic else ""
-    )
-    text = "\n".join(body)
-    return f"{_MASTER}{header}\n\\begin{{document}}\n{head}\\section*{{Tables and figures, suite {escape(suite)}}}\n\\tableofcontents\n{text}\n\\end{{document}}\n"
-
-
 def _legend(table: Table) -> str:
     e, n = table.experiment, len(table.grid.seeds)
-    words = [f"Mean $\\pm$ sample standard deviation (ddof = 1) over $n = {n}$ seeds; a smaller $n$ is printed with its cell."]
+    if not n:
+        return "Settings of our configuration; italic: as the paper prints them, not in our configuration."
+    if all(c.metric.endswith("_p_value") for c in e.columns):
+        return f"Two-sided $p$ of $t$-tests over {n} seeds, paired by seed, against the proposed method."
+    words = [
+        f"Mean $\\pm$ sample standard deviation (ddof = 1) over $n = {n}$ seeds; a smaller $n$ is printed with its "
+        "cell."
+    ]
     if any(c.best for _, _, c in table.grid):
         words.append("Bold: best of its block; underlined: second.")
     if e.primary and any(table.versus.values()):
         label = next((c.label for c in e.columns if c.metric == e.primary), e.primary)
-        words.append(f"On {escape(label)}, Holm-adjusted paired $t$-tests, $p < 0.05$: * differs from the proposed method"
-                     ", $^{\\circ}$ from the backbone alone.")
+        words.append(
+            f"On {escape(label)}, Holm-adjusted paired $t$-tests, $p < 0.05$: * differs from the proposed method"
+            ", $^{\\circ}$ from the backbone alone."
+        )
     if any(not c.configs and table.judged[i, j].printed for i, j, c in table.grid):
         words.append("Italic: not run here, as reported.")
     return " ".join(words)
@@ -115,7 +105,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
     e, layout = table.experiment, table.layout
     synthetic = table.provenance == "synthetic"
     done, all_runs = table.progress["done"], sum(table.progress.values())
-    state = f"Data: {escape(data_text(table))}. {done} of {all_runs} runs done." + (
+    state = "" if not all_runs else f"Data: {escape(data_text(table))}. {done} of {all_runs} runs done." + (
         " Made with a test-only encoder." if table.test_only else "")
     parts = []
     for k, lines in enumerate(_pages(layout)):
@@ -130,7 +120,11 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
             "\\end{table}",
         )))
     banner = "% SYNTHETIC DATA: nothing in this file is a result.\n" if synthetic else ""
-    return f"% {e.id}, suite {suite}. Needs booktabs, graphicx, array, amssymb.\n{banner}{_FIT}\n" + "\n".join(parts) + "\n"
+    return (
+        f"% {e.id}, suite {suite}. Needs booktabs, graphicx, array, amssymb.\n{banner}{_FIT}\n"
+        + "\n".join(parts)
+        + "\n"
+    )
 
 
 def _pages(layout: Layout) -> Iterable[list[Line]]:
@@ -162,34 +156,31 @@ def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
             at += count
         out += [" & ".join(cells) + " \\\\", "".join(rules)]
     arrow = {True: " $\\uparrow$", False: " $\\downarrow$"}
-    heads = [escape(c.label) + arrow[c.higher_is_better] for c in layout.columns]
+    heads = [escape(c.label) + ("" if c.source else arrow[c.higher_is_better]) for c in layout.columns]
     out += [" & ".join([*map(escape, stubs), *heads]) + " \\\\", "\\midrule"]
-    last: tuple[str, ...] = ()
     for k, line in enumerate(lines):
         if line.first and k:
             out.append("\\midrule")
-        labels = _stub(line, merged, last, k == 0)
+        labels = _stub(line, merged, k == 0)
         out.append(" & ".join([*labels, *(cell(table, at) for at in line.cells)]) + " \\\\")
         if below and any(second := [below(table, at) for at in line.cells]):
             out.append(" & ".join([""] * len(stubs) + second) + " \\\\[2pt]")
-        last = line.labels
     return "\n".join([*out, "\\bottomrule", "\\end{tabular}"])
 
 
-def _stub(line: Line, merged: bool, last: Sequence[str], first: bool) -> list[str]:
+def _stub(line: Line, merged: bool, top: bool) -> list[str]:
     if merged:
         return [escape(line.labels[0] if line.first else f"+ {line.labels[1]}")]
-    labels = list(line.labels)
-    if not (line.first or first) and len(labels) > 1 and last and last[0] == labels[0]:
-        labels[0] = ""
-    return [escape(label) for label in labels]
+    return [escape("" if line.again and not top and k == 0 else label) for k, label in enumerate(line.labels)]
 
 
 def _ours(table: Table, at: tuple[int, int]) -> str:
+    if at is None:
+        return ""
     cell, column, judged = table.cell(at), table.experiment.columns[at[1]], table.judged[at]
     if not cell.shown:
         return _hole(cell, judged)
-    text = _minus(number(cell.mean, column))
+    text = escape(cell.text) or _minus(number(cell.mean, column))
     text = f"\\textbf{{{text}}}" if cell.best else f"\\underline{{{text}}}" if cell.second else text
     if math.isfinite(cell.std):
         text += f"\\,{{\\scriptsize$\\pm$\\,{number(cell.std, column)}}}"
@@ -207,6 +198,8 @@ def _hole(cell: Cell, judged: Judged) -> str:
 
 
 def _reported(table: Table, at: tuple[int, int]) -> str:
+    if at is None:
+        return ""
     cell, column, judged = table.cell(at), table.experiment.columns[at[1]], table.judged[at]
     if judged.printed is None or not cell.configs:
         return ""
@@ -218,12 +211,3 @@ def _reported(table: Table, at: tuple[int, int]) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("\u2212", "$-$").replace("+", "$+$")
-
-
-_OVERFULL = re.compile(r"Overfull \\[hv]box \((\d+\.?\d*)pt")
-
-
-def overfull(log: str | Path) -> float:
-    """The widest overfull box, in points, that a pdflatex log reports; 0 where there is none."""
-    text = log.read_text(encoding="latin-1") if isinstance(log, Path) else log
-    return max(map(float, _OVERFULL.findall(text)), default=0.0)

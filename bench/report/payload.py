@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.analysis.grid import dataset_name
+from bench.analysis.results import dataset_name
 from bench.matrix import Config
+from bench.report.layout import Line
 from bench.report.significance import Contrast
-from bench.report.tables import Line, Table
+from bench.report.tables import Table
 from bench.report.verdict import Printed
 
 RUN_FIELDS = (
@@ -44,8 +45,10 @@ def rerun_command(configs: Sequence[Config], artefact: str, suite: str, states: 
 
 def line_command(table: Table, line: Line, suite: str) -> str:
     """The rerun command of a printed line."""
-    configs = list(dict.fromkeys(c for at in line.cells for c in table.cell(at).configs))
-    states = {s for at in line.cells for s in table.cell(at).states}
+    configs = list(dict.fromkeys(c for at in filter(None, line.cells) for c in table.cell(at).configs))
+    states = {s for at in filter(None, line.cells) for s in table.cell(at).states}
+    if not states:
+        return ""
     return rerun_command(configs, table.experiment.id, suite, states)
 
 
@@ -79,7 +82,7 @@ def payload(tables: Sequence[Table], suite: str) -> str:
         z = seeds.setdefault(t.grid.seeds, len(seeds))
         mine = cells[t.experiment.id] = []
         for line in t.layout.lines:
-            for at in line.cells:
+            for at in filter(None, line.cells):
                 cell, judged = t.cell(at), t.judged[at]
                 for c in cell.configs:
                     if c.id not in index:
@@ -126,8 +129,14 @@ def _columns(t: Table) -> list[dict]:
     methods = [m for m, n in layout.groups for _ in range(n)] if t.pivoted else [""] * len(layout.columns)
     found = []
     for k, column in enumerate(layout.columns):
-        configs = [c for line in layout.lines for c in t.cell(line.cells[k]).configs]
+        configs = [c for line in layout.lines if line.cells[k] for c in t.cell(line.cells[k]).configs]
         datasets = sorted({dataset_name(c.dataset) for c in configs} or {column.group.lower()} - {""})
-        entry = {"g": column.group, "k": column.metric, "l": column.label, "c": column.convention, "d": [] if t.pivoted else datasets}
+        entry = {
+            "g": column.group,
+            "k": column.metric,
+            "l": column.label,
+            "c": column.convention,
+            "d": [] if t.pivoted else datasets,
+        }
         found.append(entry | ({"m": methods[k]} if methods[k] else {}))
     return found

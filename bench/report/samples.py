@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench import registry
-from bench.analysis.grid import DONE, Cell, dataset_name
+from bench.analysis.results import DONE, Cell, dataset_name
 from bench.analysis.samples import bootstrap, mcnemar
 from bench.errors import BenchError
 from bench.matrix import Config, Job
@@ -18,15 +18,15 @@ from bench.report.significance import ALPHA
 from bench.report.tables import Table, p_text
 from bench.store import Store
 
-_RESAMPLES = 1000
+_RESAMPLES = 500
 _HITS = ("non0_acc2", "acc2", "has0_acc2", "accuracy")  # which accuracy McNemar's test is about, first found
 
 
 def family_of(config: Config) -> str | None:
     """Metric family of a config's dataset; None where it is not a known dataset."""
     try:
-        return registry.load("datasets", dataset_name(config.dataset)).SPEC.metrics
-    except BenchError:
+        return registry.load("datasets", dataset_name(config.dataset)).SPEC.family(config.features)
+    except (BenchError, KeyError):
         return None
 
 
@@ -38,7 +38,7 @@ def section(table: Table, store: Store) -> dict[str, Any]:
             continue
         for block in table.grid.blocks:
             at = [table.grid.baselines.get((block, kind)) for kind in ("proposed", "plain")]
-            if None in at:
+            if None in at or any(e.rows[i].points for i in at):  # predictions at a sweep's points are not kept
                 continue
             pair = [table.grid.cells[i][j] for i in at]
             both = _predictions(store, *pair)
@@ -51,15 +51,25 @@ def section(table: Table, store: Store) -> dict[str, Any]:
             b = bootstrap(proposed, plain, label, family, column.metric, resamples=_RESAMPLES)
             runs = [mcnemar(p, q, label, family, hits) for p, q in zip(proposed, plain)] if hits else []
             decimals = column.decimals
-            rows.append({
-                "block": " ".join(filter(None, (block, column.group))), "items": b.items,
-                "difference": f"{scale * b.difference:+.{decimals}f}", "p": p_text(b.p) or b.note,
-                "interval": f"[{scale * b.low:+.{decimals}f}, {scale * b.high:+.{decimals}f}]" if np.isfinite(b.low) else "",
-                "only": f"{sum(m.only_a for m in runs)} proposed, {sum(m.only_b for m in runs)} plain, {len(runs)} runs",
-                "significant": f"{sum(m.p < ALPHA for m in runs)} of {len(runs)}",
-            })
+            rows.append(
+                {
+                    "block": " ".join(filter(None, (block, column.group))),
+                    "items": b.items,
+                    "difference": f"{scale * b.difference:+.{decimals}f}",
+                    "p": p_text(b.p) or b.note,
+                    "interval": (
+                        f"[{scale * b.low:+.{decimals}f}, {scale * b.high:+.{decimals}f}]" if np.isfinite(b.low) else ""
+                    ),
+                    "only": f"{sum(m.only_a for m in runs)} proposed, {sum(m.only_b for m in runs)} plain",
+                    "significant": f"{sum(m.p < ALPHA for m in runs)} of {len(runs)}",
+                }
+            )
     primary = next((c.label for c in e.columns if c.metric == e.primary), e.primary)
-    return {"samples": rows, "samples_title": f"the proposed method against the backbone alone on {primary}", "samples_metric": hits}
+    return {
+        "samples": rows,
+        "samples_title": f"the proposed method against the backbone alone on {primary}",
+        "samples_metric": hits,
+    }
 
 
 def _predictions(store: Store, proposed: Cell, plain: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats as scipy_stats
 
-from bench.analysis.grid import Grid, dataset_name
+from bench.analysis.agreement import Rope, rope
+from bench.analysis.grid import Grid
 from bench.analysis.power import seeds_needed
+from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across, Paired, across, holm, paired, paired_t
 from bench.matrix import Row
 
 KINDS = ("proposed", "plain")
 ALPHA = 0.05
+ROPE = 1.0  # points of a percentage, 0.01 of any other metric: differences that nobody would act on (Benavoli 2017)
 _ROUNDING = 1e-12
 
 
@@ -51,6 +54,7 @@ class Line:
     other: Row
     paired: Paired
     holm: float
+    rope: Rope  # how probable a difference too small to matter is
     needed: float  # seeds for 80 % power if the true difference were the one observed
     dataset: str
     sign: int  # +1 where a higher metric is better
@@ -114,10 +118,11 @@ def family(grid: Grid, against: Contrasts) -> list[Line]:
                 continue
             p = grid.baseline(i, "proposed")
             full, other = grid.cells[p][j], grid.cells[i][j]
-            result = paired(full.by_seed(), other.by_seed())
+            a, b = full.by_seed(), other.by_seed()
+            result, margin = paired(a, b), ROPE if column.percent else ROPE / 100
             lines.append(Line(
                 row.block, column.group, column.metric, e.rows[p], row, result, against[i, j].holm,
-                seeds_needed(result.difference, result.std), dataset_name(other.configs[0].dataset),
+                rope(a, b, margin), seeds_needed(result.difference, result.std), dataset_name(other.configs[0].dataset),
                 1 if column.higher_is_better else -1,
             ))
     return lines
@@ -133,7 +138,7 @@ def across_cells(lines: Iterable[Line]) -> dict[str, Across]:
         if line.other.method and not line.other.variant and np.isfinite(line.paired.difference):
             oriented = line.sign * line.paired.difference
             found.setdefault(line.other.method, []).append((oriented, line.dataset))
-    return {m: across([d for d, _ in cells], [s for _, s in cells]) for m, cells in found.items() if len(cells) > 1}
+    return {m: across([d for d, _ in cells], [s for _, s in cells]) for m, cells in found.items() if len(cells) > 2}
 
 
 def p_table(grid: Grid, against: Contrasts) -> tuple[Sequence[str], list[tuple[str, str, list[Contrast | None]]]]:

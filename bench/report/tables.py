@@ -3,37 +3,20 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
-from bench.analysis.grid import DONE, NOT_RUN, UNDEFINED, Cell, Grid, Results, make_grid, provenance
-from bench.matrix import Column, Experiment, Row
+from bench.analysis.grid import Grid, make_grid
+from bench.analysis.results import DONE, NOT_RUN, UNDEFINED, Cell, Results, provenance
+from bench.matrix import Column, Experiment
+from bench.report.layout import Layout, Line, layout_of, rates_as_rows
 from bench.report.significance import Contrasts, contrasts
 from bench.report.verdict import Judged, Reported, judge_grid
 
 MINUS = "\u2212"
-_RATE = re.compile(r"(MR|NR)=|Avg\.$")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One printed line: its labels, and for each printed column the (row, column) of a cell, or None."""
-
-    labels: tuple[str, ...]
-    cells: tuple[tuple[int, int], ...]
-    row: Row
-    first: bool  # first of its block
-
-
-@dataclass(frozen=True)
-class Layout:
-    stubs: tuple[str, ...]  # titles of the label columns
-    columns: tuple[Column, ...]
-    groups: tuple[tuple[str, int], ...]  # column group -> how many columns; empty label: none printed
-    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,7 @@ class Table:
 
     @cached_property
     def layout(self) -> Layout:
-        return pivoted(self.experiment) if self.pivoted else plain(self.experiment)
+        return layout_of(self.experiment)
 
     @cached_property
     def runs(self) -> list[dict]:
@@ -78,6 +61,11 @@ class Table:
     def test_only(self) -> bool:
         return any(r.get("test_only") for r in self.runs)
 
+    def flagged(self, line: Line) -> bool:
+        """Whether any run behind a printed line used a test-only encoder."""
+        cells = (self.cell(at) for at in line.cells if at)
+        return self.test_only and any(r.get("test_only") for c in cells for r in self.results.finished(c))
+
     def cell(self, at: tuple[int, int]) -> Cell:
         return self.grid.cells[at[0]][at[1]]
 
@@ -95,60 +83,9 @@ class Table:
 def make_table(e: Experiment, results: Results, reported: Reported, n_seeds: int | None = None) -> Table:
     """Aggregate, judge and test an experiment's cells."""
     grid = make_grid(e, results, n_seeds)
-    return Table(grid, results, judge_grid(grid, results, reported), {k: contrasts(grid, k) for k in ("proposed", "plain")})
-
-
-# --- layout ---------------------------------------------------------------------------------------------------------
-
-def plain(e: Experiment) -> Layout:
-    """One line per row. Label columns that are empty throughout are left out."""
-    titles = ("Backbone", "Method", "Variant")
-    used = [k for k in range(3) if any(r.key[k] for r in e.rows)] or [1]
-    lines, last = [], None
-    for i, row in enumerate(e.rows):
-        lines.append(Line(
-            tuple(row.key[k] for k in used), tuple((i, j) for j in range(len(e.columns))), row, row.block != last,
-        ))
-        last = row.block
-    return Layout(tuple(titles[k] for k in used), e.columns, _groups([c.group for c in e.columns]), tuple(lines))
-
-
-def rates_as_rows(e: Experiment) -> bool:
-    """Whether this is a full grid of systems by missing or noise rate, which papers print with systems as columns."""
-    methods, variants = {r.method for r in e.rows}, {r.variant for r in e.rows}
-    same = len({tuple(c.metric for c in e.columns if c.group == g) for g in {c.group for c in e.columns}}) == 1
-    full = len({(r.method, r.variant) for r in e.rows}) == len(e.rows) == len(methods) * len(variants)
-    return same and full and len(methods) > 1 and all(_RATE.match(v) for v in variants)
-
-
-def pivoted(e: Experiment) -> Layout:
-    """Rates as lines, systems as column groups, one block per dataset."""
-    at = {(r.method, r.variant): i for i, r in enumerate(e.rows)}
-    methods = list(dict.fromkeys(r.method for r in e.rows))
-    variants = list(dict.fromkeys(r.variant for r in e.rows))
-    datasets = list(dict.fromkeys(c.group for c in e.columns))
-    inner = [c for c in e.columns if c.group == datasets[0]]
-    lines = [
-        Line((d, v), tuple(
-            (at[m, v], j) for m in methods for c in inner
-            for j, own in enumerate(e.columns) if (own.group, own.metric) == (d, c.metric)
-        ), e.rows[at[methods[0], v]], k == 0)
-        for d in datasets for k, v in enumerate(variants)
-    ]
-    return Layout(
-        ("Dataset", variants[0].partition("=")[0]), tuple(c for _ in methods for c in inner),
-        tuple((m, len(inner)) for m in methods), tuple(lines),
+    return Table(
+        grid, results, judge_grid(grid, results, reported), {k: contrasts(grid, k) for k in ("proposed", "plain")}
     )
-
-
-def _groups(names: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    runs: list[list] = []
-    for name in names:
-        if runs and runs[-1][0] == name:
-            runs[-1][1] += 1
-        else:
-            runs.append([name, 1])
-    return tuple((n, k) for n, k in runs)
 
 
 # --- words and numbers ----------------------------------------------------------------------------------------------
@@ -162,7 +99,9 @@ def number(value: float, column: Column, sign: bool = False) -> str:
     """A value as its column prints it; "" for NaN."""
     if not math.isfinite(value):
         return ""
-    if column.metric.endswith("_p_value"):
+    if column.source:
+        text = f"{value:g}".replace("e-0", "e-")
+    elif column.metric.endswith("_p_value"):
         text = f"{value:.3f}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-")
     else:
         text = f"{value:{'+' if sign else ''}{',' if column.decimals == 0 else ''}.{column.decimals}f}"
@@ -180,7 +119,9 @@ def state_text(cell: Cell) -> str:
     """What stands in a cell that has no mean: never a blank."""
     if cell.state == UNDEFINED:
         return f"undefined in {cell.undefined} of {cell.wanted}"
-    return {NOT_RUN: "not run here", "missing": "not run yet"}.get(cell.state, cell.state)
+    return {NOT_RUN: "not run here", "missing": "not set" if cell.derived else "not run yet"}.get(
+        cell.state, cell.state
+    )
 
 
 def runs_text(cell: Cell) -> str:
@@ -213,19 +154,42 @@ def frame(table: Table) -> pd.DataFrame:
     for i, j, cell in table.grid:
         row, column, judged = e.rows[i], e.columns[j], table.judged[i, j]
         against = {k: table.versus[k].get((i, j)) for k in ("proposed", "plain")}
-        lines.append({
-            "cell": table.anchor((i, j)), "artefact": e.id, "block": row.block, "group": column.group,
-            "backbone": row.backbone, "method": row.method, "variant": row.variant, "metric": column.metric,
-            "label": column.label, "convention": column.convention, "state": cell.state, "n": cell.n,
-            "wanted": cell.wanted, "mean": cell.mean, "std_ddof1": cell.std, "std_ddof0": cell.spread(0),
-            "best": cell.best, "second": cell.second,
-            "seeds": ";".join(f"{s}:{v:.6g}" for s, v in zip(cell.seeds, cell.values) if math.isfinite(v)),
-            "reported": judged.printed.mean if judged.printed else None,
-            "reported_std": judged.printed.std if judged.printed else None,
-            "delta": judged.delta, "half_width": judged.half_width, "verdict": judged.status, "no_verdict": judged.why,
-            **{f"{what}_{k}": getattr(c, what) if c else None for k, c in against.items() for what in ("difference", "p", "holm")},
-            "provenance": provenance(table.results.finished(cell)), "config": " ".join(c.id for c in cell.configs),
-        })
+        lines.append(
+            {
+                "cell": table.anchor((i, j)),
+                "artefact": e.id,
+                "block": row.block,
+                "group": column.group,
+                "backbone": row.backbone,
+                "method": row.method,
+                "variant": row.variant,
+                "metric": column.metric,
+                "label": column.label,
+                "convention": column.convention,
+                "state": cell.state,
+                "n": cell.n,
+                "wanted": cell.wanted,
+                "mean": cell.mean,
+                "std_ddof1": cell.std,
+                "std_ddof0": cell.spread(0),
+                "best": cell.best,
+                "second": cell.second,
+                "seeds": ";".join(f"{s}:{v:.6g}" for s, v in zip(cell.seeds, cell.values) if math.isfinite(v)),
+                "reported": judged.printed.mean if judged.printed else None,
+                "reported_std": judged.printed.std if judged.printed else None,
+                "delta": judged.delta,
+                "half_width": judged.half_width,
+                "verdict": judged.status,
+                "no_verdict": judged.why,
+                **{
+                    f"{what}_{k}": getattr(c, what) if c else None
+                    for k, c in against.items()
+                    for what in ("difference", "p", "holm")
+                },
+                "provenance": provenance(table.results.finished(cell)),
+                "config": " ".join(c.id for c in cell.configs),
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -235,21 +199,29 @@ def markdown(table: Table) -> str:
     heads = [*layout.stubs]
     for (group, count) in layout.groups:
         start = len(heads) - len(layout.stubs)
-        heads += [f"{group} {c.label}".strip() if len(layout.groups) > 1 else c.label for c in layout.columns[start:start + count]]
+        heads += [
+            f"{group} {c.label}".strip() if len(layout.groups) > 1 else c.label
+            for c in layout.columns[start : start + count]
+        ]
     rows = [[*line.labels, *(_markdown_cell(table, at) for at in line.cells)] for line in layout.lines]
     rule = ["---"] * len(layout.stubs) + ["---:"] * len(layout.columns)
     body = "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in r) + " |" for r in (heads, rule, *rows))
-    notes = f"Data: {data_text(table)}. Mean \u00b1 sample standard deviation (ddof = 1), n = {len(table.grid.seeds)} seeds unless a cell says otherwise."
+    notes = (
+        f"Data: {data_text(table)}. Mean \u00b1 sample standard deviation (ddof = 1), n = {len(table.grid.seeds)} "
+        "seeds unless a cell says otherwise."
+    )
     banner = "**SYNTHETIC DATA: nothing here is a result.**\n\n" if table.provenance == "synthetic" else ""
     return f"# {e.id}: {e.title}\n\n{banner}{body}\n\n{notes}\n"
 
 
 def _markdown_cell(table: Table, at: tuple[int, int]) -> str:
+    if at is None:
+        return ""
     cell, column, judged = table.cell(at), table.experiment.columns[at[1]], table.judged[at]
     if not cell.shown:
         printed = f" (reported {judged.printed.text})" if judged.printed else ""
         return state_text(cell) + printed
-    text = number(cell.mean, column)
+    text = cell.text or number(cell.mean, column)
     text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
     text += f" \u00b1 {number(cell.std, column)}" if math.isfinite(cell.std) else ""
     text += f" ({runs_text(cell)})" if cell.n != cell.wanted and not cell.derived else ""

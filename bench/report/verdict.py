@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.agreement import prediction_interval, status
-from bench.analysis.grid import Cell, Grid, Results, dataset_name, provenance
+from bench.analysis.grid import Grid
+from bench.analysis.results import Cell, Results, dataset_name, provenance
 from bench.matrix import Column, Config, Row
 
 _log = logging.getLogger("bench.report")
@@ -101,6 +102,8 @@ def _key(*labels: Any) -> tuple[str, ...]:
 
 def _printed(r: Mapping[str, Any], column: Column) -> Printed:
     scale = {("fraction", True): 100.0, ("%", False): 0.01}.get((r["unit"], column.percent), 1.0)
+    if column.metric.endswith("_change"):  # in per cent on both sides
+        scale = 1.0
     decimals, n, std = int(r["decimals"]), r["n"], r["std"]
     text, std_text = str(r["mean_text"]), str(r["std_text"] or "")
     if scale != 1.0:
@@ -123,6 +126,10 @@ def judge(cell: Cell, column: Column, printed: Printed | None, runs: Iterable[Ma
         return Judged(why="made with a test-only encoder: no comparison")
     if printed is None:
         return Judged(why="no number reported")
+    if column.source:
+        return Judged(printed, cell.fixed - printed.mean or NAN, why="a setting, not a result")
+    if column.metric.endswith("_p_value"):
+        return Judged(printed, why="a p-value: to be read side by side")
     if not cell.shown:
         return Judged(printed, why="no result of ours")
     delta = cell.mean - printed.mean

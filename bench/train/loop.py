@@ -138,6 +138,7 @@ def fit(
     for epoch in range(1, p.max_epochs + 1):
         model.train(), mixer.train()
         model.on_epoch_start(epoch)
+        data.begin_epoch(epoch)
         schedule.before_epoch(epoch)
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}

@@ -32,10 +32,10 @@ CHECKS: dict[str, Check] = {
 
 
 def audit(frame: pd.DataFrame, checks: tuple[str, ...] = tuple(CHECKS)) -> pd.DataFrame:
-    """All findings on reported cells (as bench.analysis.reported.load gives them), the gravest level first.
+    """All findings on reported cells (as bench.analysis.reported.load gives them), gravest first.
 
-    Columns: check, level (a key of LEVELS), artefact, cells (cell ids, joined with "; "), printed, expected, arithmetic,
-    assumption.
+    Columns: check, level (a key of LEVELS), artefact, cells (cell ids, joined with "; "), printed, expected,
+    arithmetic, assumption.
     """
     return table(finding for name in checks for finding in CHECKS[name](frame))
 
@@ -47,10 +47,12 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(all=counts.sum(axis=1)).sort_index()
 
 
-def write(findings: pd.DataFrame, path: Path) -> None:
-    """Findings as CSV, for a spreadsheet or a later comparison."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_csv(findings: pd.DataFrame, folder: Path) -> Path:
+    """Writes the findings to folder/findings.csv and returns that path; the folder is made if needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "findings.csv"
     findings.to_csv(path, index=False, encoding="utf-8")
+    return path
 
 
-__all__ = ["CHECKS", "LEVELS", "Finding", "audit", "grim_table", "grim_totals", "summary", "write"]
+__all__ = ["CHECKS", "LEVELS", "Finding", "audit", "grim_table", "grim_totals", "summary", "write_csv"]

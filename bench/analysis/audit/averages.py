@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bench.analysis.audit.finding import Finding, some
+from bench.analysis.audit.finding import Finding, gather, some
 from bench.analysis.cells import BINARY, ROW, Cell, groups, half_unit, label
 
 _COMOVING = {f1: accuracy for accuracy, f1 in BINARY.items()}
@@ -49,8 +49,9 @@ def _mean(average: Cell, parts: list[Cell], over: str) -> Iterator[Finding]:
         check="average", level="impossible", artefact=average["artefact"],
         cells=(average["cell_id"], *(c["cell_id"] for c in parts)), printed=average["mean_text"],
         expected=f"[{value - allowed:.{digits}f}, {value + allowed:.{digits}f}]",
-        arithmetic=f"{label(average)}, {average['metric']}: the {len(parts)} parts ({some((c[over] for c in parts), 8)}) have "
-        f"the mean {value:.{digits}f}, the printed average is {average['mean'] - value:+.{digits}f} away",
+        arithmetic=f"{label(average)}, {average['metric']}: the {len(parts)} parts "
+        f"({some((c[over] for c in parts), 8)}) have the mean {value:.{digits}f}, "
+        f"the printed average is {average['mean'] - value:+.{digits}f} away",
         assumption="the average is the plain mean of these parts, computed before or after rounding",
     )
 
@@ -58,9 +59,9 @@ def _mean(average: Cell, parts: list[Cell], over: str) -> Iterator[Finding]:
 def _spread(columns: list[tuple[Cell, list[Cell]]]) -> Iterator[Finding]:
     """std of an average of k columns lies between what cancelling and what perfectly joined columns give."""
     printed = [(a, p) for a, p in columns if all(c["std"] == c["std"] for c in (a, *p))]
-    for (artefact,), rows in groups([{"artefact": a["artefact"], "row": (a, p)} for a, p in printed], ["artefact"]).items():
+    for artefact, rows in gather(printed, lambda row: row[0]["artefact"]).items():
         low, of_mean, of_independent = [], [], []
-        for average, parts in (r["row"] for r in rows):
+        for average, parts in rows:
             yield from _bounds(average, parts)
             std = np.array([c["std"] for c in parts])
             joined = _joined(parts)
@@ -74,11 +75,12 @@ def _spread(columns: list[tuple[Cell, list[Cell]]]) -> Iterator[Finding]:
             check="average-spread", level="implausible", artefact=artefact, cells=tuple(a["cell_id"] for a, _ in low),
             printed=some(f"{a['std_text']} ({label(a)})" for a, _ in low),
             expected="at least " + some(f"{joined:.2f}" for _, joined in low),
-            arithmetic=f"{len(low)} of {len(rows)} rows print a std of the average below what independent columns give once "
-            f"each accuracy moves with its F1; the std of the average is {np.mean(of_mean):.2f} of the mean std of its "
-            f"columns and {np.mean(of_independent):.2f} of what fully independent columns give",
-            assumption="accuracy and F1 of the same predictions move together, other columns are independent or move with "
-            "them",
+            arithmetic=f"{len(low)} of {len(rows)} rows print a std of the average below what independent columns "
+            "give once each accuracy moves with its F1; the std of the average is "
+            f"{np.mean(of_mean):.2f} of the mean std of its columns and "
+            f"{np.mean(of_independent):.2f} of what fully independent columns give",
+            assumption="accuracy and F1 of the same predictions move together, other columns are independent or "
+            "move with them",
         )
 
 

@@ -87,7 +87,8 @@ def _pair(table: _Rows, i: int, j: int) -> Iterator[Finding]:
         if len(equal) >= 2:
             yield Finding(
                 check="shared-cells", level="note", artefact=a["artefact"], cells=cells,
-                printed=", ".join(f"{table.metrics[k]} {table.text[i, k]}" for k in equal), expected="different numbers",
+                printed=", ".join(f"{table.metrics[k]} {table.text[i, k]}" for k in equal),
+                expected="different numbers",
                 arithmetic=f"{rows} agree in {len(equal)} of {len(shared)} metrics; {odds}",
                 assumption="the two labels name different trainings",
             )
@@ -124,6 +125,7 @@ def _units(scores: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             check="units", level="note", artefact=fewest[0]["artefact"], cells=tuple(c["cell_id"] for c in fewest),
             printed=fewest[0]["mean_text"], expected="one unit per metric",
-            arithmetic=f"{metric} is a fraction in {', '.join(artefacts['1'])} and a percentage in {', '.join(artefacts['%'])}",
+            arithmetic=f"{metric} is a fraction in {', '.join(artefacts['1'])} and a percentage in "
+            + ", ".join(artefacts["%"]),
             assumption=f"both tables of {name} mean the same metric",
         )

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
 
 import pandas as pd
+
+T = TypeVar("T")
 
 LEVELS = {
     "impossible": "not consistent with arithmetic under the assumption named",
@@ -36,6 +39,14 @@ def table(findings: Iterable[Finding]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=[f.name for f in fields(Finding)])
     order = frame["level"].map({level: i for i, level in enumerate(LEVELS)})
     return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def gather(items: Iterable[T], by: Callable[[T], str]) -> dict[str, list[T]]:
+    """Items of equal name together, in the order of their first."""
+    found: dict[str, list[T]] = {}
+    for item in items:
+        found.setdefault(by(item), []).append(item)
+    return found
 
 
 def some(names: Iterable[str], at_most: int = 6) -> str:

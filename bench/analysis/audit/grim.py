@@ -32,7 +32,9 @@ def fits(text: str, size: int, runs: int, per_run_rounding: bool = False) -> boo
     return bool(_fits(ticks, decimals, np.array([size * runs]), per_run_rounding)[0, 0])
 
 
-def chance(decimals: int, size: int, runs: int, per_run_rounding: bool = False, low: float = 0, high: float = 100) -> float:
+def chance(
+    decimals: int, size: int, runs: int, per_run_rounding: bool = False, low: float = 0, high: float = 100
+) -> float:
     """Share of all percentages with that many decimals between low and high that would pass."""
     ticks = np.arange(round(low * 10**decimals), round(high * 10**decimals) + 1)
     return float(_fits(ticks, decimals, np.array([size * runs]), per_run_rounding).mean())
@@ -117,8 +119,8 @@ def _failing(line: pd.Series, frame: pd.DataFrame) -> Finding:
         cells=line["failing"], printed=some(printed),
         expected=f"a multiple of 1/({line['size']} x {line['runs']}), at most 0.01 % from the printed value",
         arithmetic=(
-            f"{line['strict']} of {line['cells']} {line['rows']} cells of {line['dataset']} {line['metric']} pass strictly "
-            f"({line['strict_chance']:.0%} of arbitrary values would), {line['loose']} loosely "
+            f"{line['strict']} of {line['cells']} {line['rows']} cells of {line['dataset']} {line['metric']} pass "
+            f"strictly ({line['strict_chance']:.0%} of arbitrary values would), {line['loose']} loosely "
             f"({line['loose_chance']:.0%} would)"
         ),
         assumption=f"mean of {line['runs']} runs on {line['size']} test samples, each run rounded to "
@@ -135,12 +137,13 @@ def _single_runs(rates: pd.DataFrame, own: pd.DataFrame) -> Iterator[Finding]:
         p = float(binom.sf(passed - 1, cells, rate))
         if p > _RARE:
             continue
+        here = (own["artefact"] == artefact) & (own["dataset"] == dataset)
         yield Finding(
-            check="grim-single", level="note", artefact=artefact,
-            cells=tuple(own["cell_id"][(own["artefact"] == artefact) & (own["dataset"] == dataset)]), printed=f"{cells} accuracies of {dataset}",
+            check="grim-single", level="note", artefact=artefact, cells=tuple(own["cell_id"][here]),
+            printed=f"{cells} accuracies of {dataset}",
             expected=f"about {rate:.0%} of them a share of the test set, if they were means of several runs",
-            arithmetic=f"{passed} of {cells} are k/{lines['size'].iloc[0]} rounded (p = {p:.1g}), {lines['loose'].sum()} if "
-            "the share was first rounded to four decimals: what single runs give",
+            arithmetic=f"{passed} of {cells} are k/{lines['size'].iloc[0]} rounded (p = {p:.1g}), "
+            f"{lines['loose'].sum()} if the share was first rounded to four decimals: what single runs give",
             assumption=f"{lines['size'].iloc[0]} test samples, cells independent",
         )
 
@@ -161,9 +164,11 @@ def _explained(name: str, dataset: str, metric: str, column: pd.DataFrame) -> It
         printed=f"{best['cells']:.0f} distinct values of {dataset} {metric}",
         expected=f"N = {best['size']:.0f}, n = {best['runs']:.0f}",
         arithmetic=(
-            f"N = {best['size']:.0f} with n = {best['runs']:.0f} lets {best['passed']:.0f} of {best['cells']:.0f} values pass "
-            f"where chance gives {best['chance']:.0%} (p = {best['p_all']:.1g} after {len(tried)} pairs tried); "
-            f"N = {nominal} with n = {as_stated['runs']:.0f}: {as_stated['passed']:.0f} pass, chance {as_stated['chance']:.0%}"
+            f"N = {best['size']:.0f} with n = {best['runs']:.0f} lets {best['passed']:.0f} of "
+            f"{best['cells']:.0f} values pass where chance gives {best['chance']:.0%} (p = {best['p_all']:.1g} after "
+            f"{len(tried)} pairs tried); "
+            f"N = {nominal} with n = {as_stated['runs']:.0f}: {as_stated['passed']:.0f} pass, "
+            f"chance {as_stated['chance']:.0%}"
         ),
         assumption=f"one N and one n behind the column, N within {width} of {nominal}, n up to {MAX_RUNS}; "
         + (f"the paper states n = {stated}" if stated else "the paper states no n"),

@@ -12,7 +12,10 @@ from bench.analysis.audit.finding import Finding
 from bench.analysis.cells import Cell, groups, label, orientation
 
 _COLUMN = ("artefact", "dataset", "metric")
-_SCOPES = {"the whole column": (), "one backbone": ("backbone",), "one variant": ("variant",), "one kind of variant": ("kind",)}
+_SCOPES = {
+    "the whole column": (), "one backbone": ("backbone",), "one variant": ("variant",),
+    "one kind of variant": ("kind",),
+}
 
 
 def check(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -59,7 +62,7 @@ def _bold(group: Sequence[Cell], scope: str) -> Iterator[Finding]:
         for cell in best:
             if not cell["bold"]:
                 yield _finding(
-                    "bold", cell, [], scope, f"{cell['mean_text']}, not bold", "bold, as the other cell of the same value",
+                    "bold", cell, [], scope, f"{cell['mean_text']}, not bold", "bold, as the other such cell",
                     f"{cell['metric']} of {label(cell)} ties with the bold cell", "note",
                 )
 
@@ -81,6 +84,6 @@ def _finding(
     return Finding(
         check=check, level=level, artefact=cell["artefact"], cells=(cell["cell_id"], *(c["cell_id"] for c in others)),
         printed=printed, expected=expected, arithmetic=arithmetic,
-        assumption=f"{check} marks the {'second ' if check == 'underline' else ''}best of {scope}, and the marks in our copy "
-        "of the text are complete",
+        assumption=f"{check} marks the {'second ' if check == 'underline' else ''}best of {scope}, and the marks in "
+        "our copy of the text are complete",
     )

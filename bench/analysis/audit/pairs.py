@@ -1,4 +1,4 @@
-"""Metrics of one set of predictions against each other: what accuracy allows F1, has-0 allows non-0, Acc7 allows Acc5."""
+"""Metrics of one set of predictions against each other: accuracy and F1, has-0 and non-0, coarse and fine classes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from bench.analysis.audit.finding import Finding, some
+from bench.analysis.audit.finding import Finding, gather, some
 from bench.analysis.audit.testsets import TEST_SETS
 from bench.analysis.cells import BINARY, ROW, Cell, groups, half_unit, label, paper
 
@@ -65,9 +65,8 @@ def mean_f1_range(accuracy: float, width: float, positive: int, negative: int, s
 
 
 def _f1_ranges(pairs: list[Pair]) -> Iterator[Finding]:
-    """F1 that no predictions of the printed accuracy have; one finding per artefact where swapped arguments explain it."""
-    for artefact in dict.fromkeys(a["artefact"] for a, _ in pairs):
-        here = [(a, f) for a, f in pairs if a["artefact"] == artefact and _classes(a)]
+    """F1 that no predictions of the printed accuracy have, apart from that which swapped arguments would explain."""
+    for artefact, here in gather([p for p in pairs if _classes(p[0])], lambda p: p[0]["artefact"]).items():
         off = [(a, f, _allowed(a, f, False), _allowed(a, f, True)) for a, f in here]
         off = [o for o in off if not _within(o[1]["mean"], o[2])]
         swapped = [o for o in off if _within(o[1]["mean"], o[3])]
@@ -75,13 +74,15 @@ def _f1_ranges(pairs: list[Pair]) -> Iterator[Finding]:
             if not found:
                 continue
             yield Finding(
-                check="f1-accuracy", level=level, artefact=artefact, cells=tuple(c["cell_id"] for o in found for c in o[1::-1]),
+                check="f1-accuracy", level=level, artefact=artefact,
+                cells=tuple(c["cell_id"] for o in found for c in o[1::-1]),
                 printed=some(f"{label(a)} F1 {f['mean_text']} at accuracy {a['mean_text']}" for a, f, _, _ in found),
                 expected=some(f"[{low:.2f}, {high:.2f}]" for _, _, (low, high), _ in found),
-                arithmetic=f"in {len(found)} of {len(here)} pairs no set of predictions with this accuracy has this weighted F1"
-                + ("; weighted by predicted instead of true classes (arguments swapped) it can" if found is swapped else ""),
-                assumption="accuracy and F1 of the same predictions, classes weighted by truth, the usual test file; runs "
-                "rounded to four decimals or not",
+                arithmetic=f"in {len(found)} of {len(here)} pairs no set of predictions with this accuracy has this "
+                "weighted F1"
+                + ("; weighted by predicted instead of true classes (arguments swapped) it can" * (found is swapped)),
+                assumption="accuracy and F1 of the same predictions, classes weighted by truth, the usual test file; "
+                "runs rounded to four decimals or not",
             )
 
 
@@ -118,15 +119,16 @@ def _neutral_samples(has0: Cell, non0: Cell) -> Iterator[Finding]:
         check="has0-non0", level="impossible", artefact=has0["artefact"], cells=(has0["cell_id"], non0["cell_id"]),
         printed=f"has-0 {has0['mean_text']}, non-0 {non0['mean_text']}",
         expected=f"between 0 and {test.neutral} right neutral samples",
-        arithmetic=f"{label(has0)}: {test.size} x has-0 - {polar} x non-0 leaves {right:.1f} +- {slack:.1f} right answers "
-        f"on {test.neutral} neutral samples",
+        arithmetic=f"{label(has0)}: {test.size} x has-0 - {polar} x non-0 leaves {right:.1f} +- {slack:.1f} right "
+        f"answers on {test.neutral} neutral samples",
         assumption="both accuracies are of the same predictions, and no prediction is exactly 0",
     )
 
 
 def _nested(fine: Cell, coarse: Cell) -> Finding:
     return Finding(
-        check="nested-classes", level="impossible", artefact=fine["artefact"], cells=(fine["cell_id"], coarse["cell_id"]),
+        check="nested-classes", level="impossible", artefact=fine["artefact"],
+        cells=(fine["cell_id"], coarse["cell_id"]),
         printed=f"{fine['metric']} {fine['mean_text']}, {coarse['metric']} {coarse['mean_text']}",
         expected=f"{fine['metric']} at most {coarse['metric']}",
         arithmetic=f"{label(fine)}: a prediction in the right fine class is in the right coarse class",
@@ -137,10 +139,10 @@ def _nested(fine: Cell, coarse: Cell) -> Finding:
 def _above_constant(cells: list[Cell]) -> Iterator[Finding]:
     """Errors above that of always answering the median label."""
     off = [(c, limit) for c in cells if c["metric"] == "mae" and (limit := _constant_mae(c)) and c["mean"] > limit]
-    for (artefact,), rows in groups([{"artefact": c["artefact"], "off": (c, limit)} for c, limit in off], ["artefact"]).items():
-        found = [r["off"] for r in rows]
+    for artefact, found in gather(off, lambda o: o[0]["artefact"]).items():
         yield Finding(
-            check="constant-predictor", level="implausible", artefact=artefact, cells=tuple(c["cell_id"] for c, _ in found),
+            check="constant-predictor", level="implausible", artefact=artefact,
+            cells=tuple(c["cell_id"] for c, _ in found),
             printed=some(f"{c['mean_text']} ({label(c)})" for c, _ in found), expected=f"below {found[0][1]:.3f}",
             arithmetic=f"in {len(found)} cells always answering the median label has a smaller error",
             assumption="MAE on the label scale over the test samples of the column's convention",
@@ -154,19 +156,19 @@ def _constant_mae(mae: Cell) -> float | None:
 
 def _wide_gaps(pairs: list[Pair]) -> Iterator[Finding]:
     """Accuracy and F1 farther apart than in nearly all other rows of the paper."""
-    for (name,), cells in groups([{"paper": paper(a["artefact"]), "pair": (a, f)} for a, f in pairs], ["paper"]).items():
-        gaps = np.array([a["mean"] - f["mean"] for a, f in (c["pair"] for c in cells)])
+    for name, here in gather(pairs, lambda p: paper(p[0]["artefact"])).items():
+        gaps = np.array([a["mean"] - f["mean"] for a, f in here])
         centre = float(np.median(gaps))
         scale = max(1.4826 * float(np.median(np.abs(gaps - centre))), 0.05)
-        far = [(c["pair"], gap) for c, gap in zip(cells, gaps) if abs(gap - centre) > _OUTLIER * scale]
+        far = [pair for pair, gap in zip(here, gaps) if abs(gap - centre) > _OUTLIER * scale]
         if not far:
             continue
         yield Finding(
-            check="f1-gap", level="implausible", artefact=name, cells=tuple(c["cell_id"] for pair, _ in far for c in pair),
-            printed=some(f"{a['artefact']} {label(a)} {a['mean_text']} / {f['mean_text']}" for (a, f), _ in far),
+            check="f1-gap", level="implausible", artefact=name, cells=tuple(c["cell_id"] for pair in far for c in pair),
+            printed=some(f"{a['artefact']} {label(a)} {a['mean_text']} / {f['mean_text']}" for a, f in far),
             expected=f"a gap of {centre:.2f} +- {_OUTLIER * scale:.2f}",
-            arithmetic=f"in {len(far)} of {len(gaps)} pairs accuracy and F1 are farther apart; the median gap is {centre:+.2f} "
-            f"with a robust spread of {scale:.2f}",
+            arithmetic=f"in {len(far)} of {len(gaps)} pairs accuracy and F1 are farther apart; the median gap is "
+            f"{centre:+.2f} with a robust spread of {scale:.2f}",
             assumption="accuracy and F1 of the same predictions move together",
         )
 
@@ -174,9 +176,9 @@ def _wide_gaps(pairs: list[Pair]) -> Iterator[Finding]:
 def _spread_gaps(pairs: list[Pair]) -> Iterator[Finding]:
     """Accuracy and F1 of the same runs with clearly different std."""
     both = [(a, f) for a, f in pairs if a["std"] == a["std"] and f["std"] == f["std"]]
-    for artefact in dict.fromkeys(a["artefact"] for a, _ in both):
-        here = [(a, f, abs(a["std"] - f["std"])) for a, f in both if a["artefact"] == artefact]
-        apart = sorted((p for p in here if p[2] > _SPREAD_GAP + 1e-9), key=lambda p: -p[2])
+    for artefact, here in gather(both, lambda p: p[0]["artefact"]).items():
+        gaps = [(a, f, abs(a["std"] - f["std"])) for a, f in here]
+        apart = sorted((g for g in gaps if g[2] > _SPREAD_GAP + 1e-9), key=lambda g: -g[2])
         if not apart:
             continue
         yield Finding(

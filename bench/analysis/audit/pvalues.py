@@ -51,7 +51,8 @@ def implied_spread(frame: pd.DataFrame) -> pd.DataFrame:
             lines.append({
                 "artefact": test["artefact"], "dataset": p["dataset"], "metric": metric, "other": other,
                 "difference": round(gap, 6), "p": p["mean"], "n": n, "spread": spread,
-                "samples": spread * size / 100 if size else math.nan, "cell_id": p["cell_id"], "winner": ours["cell_id"],
+                "samples": spread * size / 100 if size else math.nan, "cell_id": p["cell_id"],
+                "winner": ours["cell_id"],
             })
     return pd.DataFrame(lines)
 
@@ -66,8 +67,8 @@ def _tight(needed: pd.DataFrame) -> Iterator[Finding]:
             check="p-value", level="implausible", artefact=artefact, cells=(narrow["cell_id"], wide["cell_id"]),
             printed=f"p = {narrow['p']:g} for a difference of {narrow['difference']:+g}",
             expected=f"a paired std near {wide['spread']:.3g}, as against {wide['other']}",
-            arithmetic=f"{dataset} {metric}: p and n = {narrow['n']} need a std of {narrow['spread']:.3g}{in_samples} for the "
-            f"difference to {narrow['other']}, and {wide['spread']:.3g} for that to {wide['other']}",
+            arithmetic=f"{dataset} {metric}: p and n = {narrow['n']} need a std of {narrow['spread']:.3g}{in_samples} "
+            f"for the difference to {narrow['other']}, and {wide['spread']:.3g} for that to {wide['other']}",
             assumption="the means of the test's runs are those of the main table, and paired spreads are alike",
         )
 
@@ -77,11 +78,12 @@ def _bold_but_not_significant(needed: pd.DataFrame, frame: pd.DataFrame) -> Iter
     weak = needed[(needed["p"] > ALPHA) & needed["winner"].isin(bold)]
     for artefact, rows in weak.groupby("artefact", sort=False):
         yield Finding(
-            check="p-value", level="note", artefact=artefact, cells=tuple([*rows["cell_id"], *dict.fromkeys(rows["winner"])]),
+            check="p-value", level="note", artefact=artefact,
+            cells=(*rows["cell_id"], *dict.fromkeys(rows["winner"])),
             printed=some(f"{r.dataset} {r.metric} against {r.other}: p = {r.p:g}" for r in rows.itertuples()),
             expected=f"p below {ALPHA}",
-            arithmetic=f"{len(rows)} of {len(needed)} differences whose better side is set in bold are within what the paper's "
-            "own test calls chance",
+            arithmetic=f"{len(rows)} of {len(needed)} differences whose better side is set in bold are within what the "
+            "paper's own test calls chance",
             assumption="the test compares the systems of the main table",
         )
 
@@ -103,8 +105,9 @@ def _leads(frame: pd.DataFrame) -> Iterator[Finding]:
                 cells=tuple(c["cell_id"] for _, a, b, _ in weak for c in (a, b)),
                 printed=some(f"{label(a)} over {b['method']}: p {low:.3f}-{high:.3f}" for _, a, b, (low, high) in weak),
                 expected=f"p below {ALPHA}",
-                arithmetic=f"{len(here) - len(weak)} of {len(here)} leads of the best average over the second are significant",
-                assumption="Welch's t-test, std with ddof 1 and independent runs; the range is what rounding leaves open",
+                arithmetic=f"{len(here) - len(weak)} of {len(here)} leads of the best average over the second are "
+                "significant",
+                assumption="Welch's t-test, std with ddof 1, independent runs; the range is what rounding leaves open",
             )
 
 

@@ -90,7 +90,8 @@ def _instead(part: Part, cells: dict[Key, Cell]) -> Iterator[str]:
     for labels in groups(inside, _LABELS):
         other = dict(zip(_LABELS, labels))
         tried = compile_part(replace(part, **{field: other, "metrics": tuple(sorted(failing))}), every)
-        fit[label({"dataset": "", **other})] = [judge(c, cells) for g in tried for c in g.comparisons].count(verdict.TRUE)
+        states = [judge(c, cells) for g in tried for c in g.comparisons]
+        fit[label({"dataset": "", **other})] = states.count(verdict.TRUE)
     most = max(fit.values(), default=0)
     if 2 * most > len(failing):
         rows = [row for row, count in fit.items() if count == most]

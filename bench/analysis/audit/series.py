@@ -1,4 +1,4 @@
-"""Rows that form a series (missing rates, noise rates): steps against the trend that are large beside the whole range."""
+"""Rows that form a series (missing rates, noise rates): large steps against its trend."""
 
 from collections.abc import Iterator
 
@@ -30,9 +30,9 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             check="series", level="note", artefact=a["artefact"], cells=(a["cell_id"], b["cell_id"]),
             printed=f"{a['metric']} {a['mean_text']} at {a['variant']}, {b['mean_text']} at {b['variant']}",
-            expected=f"{'rising' if trend * orientation(a['metric']) > 0 else 'falling'} from {series.iloc[0]['mean_text']} to "
-            f"{series.iloc[-1]['mean_text']}",
-            arithmetic=f"{label({**a, 'variant': ''})}: the step goes against the trend by {back:.3g}, {back / span:.0%} of "
-            "the series' range",
+            expected=f"{'rising' if trend * orientation(a['metric']) > 0 else 'falling'} from "
+            f"{series.iloc[0]['mean_text']} to {series.iloc[-1]['mean_text']}",
+            arithmetic=f"{label({**a, 'variant': ''})}: the step goes against the trend by {back:.3g}, "
+            f"{back / span:.0%} of the series' range",
             assumption="the metric changes steadily with the rate, but for run-to-run noise",
         )

@@ -35,7 +35,7 @@ def reference() -> pd.DataFrame:
 
 
 def _reference(scores: pd.DataFrame) -> Iterator[Finding]:
-    """Cells of quoted rows that are not in the source's table; one finding where a whole table quotes another version."""
+    """Quoted cells that are not in the source's table; one finding where a whole table quotes another version."""
     known: dict[tuple[str, ...], list[str]] = {}
     for line in reference().itertuples():
         known.setdefault((line.dataset, line.system, line.metric), []).append(line.mean)
@@ -45,7 +45,7 @@ def _reference(scores: pd.DataFrame) -> Iterator[Finding]:
         sources = {c["cell_id"]: s for c, s in compared if c["artefact"] == artefact}
         off = [c for c in cells if not _quotes(c, sources[c["cell_id"]])]
         if 2 * len(off) > len(cells):
-            yield _quoted(off, cells, sources, "note", "most cells differ, so another version or another source was quoted")
+            yield _quoted(off, cells, sources, "note", "most differ, so another version or another source was quoted")
             continue
         for (_, system), row in groups(off, ["dataset", "backbone"]).items():
             same = [c for c in cells if c["dataset"] == row[0]["dataset"] and c["backbone"] == system]
@@ -63,15 +63,16 @@ def _quoted(off: list[Cell], cells: list[Cell], sources: dict[str, list[str]], l
         check="quoted-row", level=level, artefact=off[0]["artefact"], cells=tuple(c["cell_id"] for c in off),
         printed=some(f"{c['metric']} {c['mean_text']}" for c in off),
         expected=some(f"{c['metric']} {sources[c['cell_id']][0]}" for c in off),
-        arithmetic=f"{some(dict.fromkeys(label(c) for c in off))}: {len(cells) - len(off)} of {len(cells)} cells are those of "
-        f"the source's public table; {why}",
+        arithmetic=f"{some(dict.fromkeys(label(c) for c in off))}: {len(cells) - len(off)} of {len(cells)} cells are "
+        f"those of the source's public table; {why}",
         assumption="the rows were copied from the M-SENA result table (expected values times 100)",
     )
 
 
 def _systems(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows that are a plain system: one name, under whichever column the paper's tables put it."""
-    plain = scores[(scores["variant"].isin(["", "reported"])) & ((scores["backbone"] == "") | scores["method"].isin(["", "plain"]))]
+    unmixed = (scores["backbone"] == "") | scores["method"].isin(["", "plain"])
+    plain = scores[scores["variant"].isin(["", "reported"]) & unmixed]
     name = plain["backbone"].where(plain["backbone"] != "", plain["method"])
     return plain.assign(system=name, paper=plain["artefact"].map(paper))
 
@@ -90,12 +91,12 @@ def _two_papers(scores: pd.DataFrame) -> Iterator[Finding]:
         ):
             if pairs:
                 yield Finding(
-                    check=check, level="note", artefact=" and ".join(dict.fromkeys(p["paper"] for pair in pairs for p in pair)),
+                    check=check, level="note", artefact=pairs[0][0]["artefact"],
                     cells=tuple(dict.fromkeys(p["cell_id"] for pair in pairs for p in pair)),
-                    printed=some((f"{a['system']} {a['metric']} {a['mean_text']} / {b['mean_text']}" for a, b in pairs), 10),
+                    printed=some(f"{a['system']} {a['metric']} {a['mean_text']} / {b['mean_text']}" for a, b in pairs),
                     expected="the same numbers", assumption=assumption,
-                    arithmetic=f"{dataset}: {len(pairs)} cells of {some(dict.fromkeys(a['system'] for a, _ in pairs), 10)} "
-                    "differ between papers",
+                    arithmetic=f"{dataset}: {len(pairs)} cells of {some(dict.fromkeys(a['system'] for a, _ in pairs))} "
+                    f"differ between {' and '.join(dict.fromkeys(p['paper'] for pair in pairs for p in pair))}",
                 )
 
 
@@ -121,15 +122,17 @@ def _other_convention(scores: pd.DataFrame) -> Iterator[Finding]:
             continue
         for mine, theirs in (("non0", "has0"), ("has0", "non0")):
             pairs = [(f"{mine}_{k}", f"{theirs}_{k}") for k in ("acc2", "f1")]
-            if not all(m in a and o in b and m in b and _equal(a[m], b[o]) and not _equal(a[m], b[m]) for m, o in pairs):
+            if not all(m in a and o in b and m in b for m, o in pairs):
+                continue
+            if not all(_equal(a[m], b[o]) and not _equal(a[m], b[m]) for m, o in pairs):
                 continue
             shown = [a[m] for m, _ in pairs]
             yield Finding(
                 check="convention", level="implausible", artefact=shown[0]["artefact"],
                 cells=tuple(c["cell_id"] for c in shown), printed=" / ".join(c["mean_text"] for c in shown),
                 expected=" / ".join(b[m]["mean_text"] for m, _ in pairs) + f" ({mine})",
-                arithmetic=f"{label(shown[0])} agrees with {b['mae']['artefact']} in MAE and Corr, and its accuracy and F1 are "
-                f"the {theirs} values there, in a column of {mine} values",
+                arithmetic=f"{label(shown[0])} agrees with {b['mae']['artefact']} in MAE and Corr, and its accuracy "
+                f"and F1 are the {theirs} values there, in a column of {mine} values",
                 assumption="both papers print the same run of the system",
             )
 
@@ -158,8 +161,9 @@ def _other_gain(scores: pd.DataFrame) -> Iterator[Finding]:
                 continue
             where = cells[cells["backbone"].isin(common) & ~cells["win"]]
             yield Finding(
-                check="two-gains", level="implausible", artefact=f"{a} and {b}", cells=tuple(where["cell_id"]),
-                printed=f"{won_a} of {n_a} and {won_b} of {n_b} cells better than the plain backbone",
+                check="two-gains", level="implausible", artefact=where["artefact"].iloc[0],
+                cells=tuple(where["cell_id"]),
+                printed=f"{won_a} of {n_a} ({a}) and {won_b} of {n_b} ({b}) cells better than the plain backbone",
                 expected="like shares",
                 arithmetic=f"{method} on {some(sorted(common))}: Fisher's exact p = {p:.1g}",
                 assumption="both papers run the same backbones in the same framework; the plain rows may be quoted",

@@ -65,7 +65,7 @@ def _grimmer(spread: pd.DataFrame) -> Iterator[Finding]:
         rate, p = float(np.mean(rates)), float(binom.cdf(passed, len(rates), np.mean(rates)))
         if p > _RARE:
             continue
-        exact = f"{passed} of {len(rates)} cells whose mean passes have a std that {int(known['n'].max())} such runs can have"
+        exact = f"{passed} of {len(rates)} cells whose mean passes have a std that so many runs can have"
         yield Finding(
             check="grimmer", level="implausible", artefact=artefact, cells=tuple(c["cell_id"] for c in failing),
             printed=some(f"{c['mean_text']} +- {c['std_text']}" for c in failing),
@@ -91,8 +91,8 @@ def _outliers(spread: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(
                 check="std-outlier", level="implausible", artefact=cell["artefact"], cells=(cell["cell_id"],),
                 printed=f"{cell['mean_text']} +- {cell['std_text']}", expected=f"near {usual:.3g}",
-                arithmetic=f"{label(cell)}, {metric}: {cell['std'] / usual:.1f} times the median std of {len(column)} cells "
-                f"(next largest {column['std'].drop(index).max():.3g})"
+                arithmetic=f"{label(cell)}, {metric}: {cell['std'] / usual:.1f} times the median std of {len(column)} "
+                f"cells (next largest {column['std'].drop(index).max():.3g})"
                 + ("; printed with fewer decimals than the others" if coarse else ""),
                 assumption="seeds scatter alike for all rows of a metric",
             )

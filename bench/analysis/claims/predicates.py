@@ -197,7 +197,8 @@ def _sum(part: Part, cells: list[Cell], metric: str) -> Comparison:
         if "const" in entry:
             terms.append(Term(weight, constant=float(entry["const"])))
             continue
-        wanted = {**({"metric": metric} if metric else {}), **{k: v for k, v in entry.items() if k not in ("weight", "pick")}}
+        wanted = {k: v for k, v in entry.items() if k not in ("weight", "pick")}
+        wanted = {"metric": metric, **wanted} if metric else wanted
         found = list(filter(selects(wanted), cells))
         if entry.get("pick") == "best" and found:
             found = [max(found, key=_standing)]

@@ -31,8 +31,8 @@ def _line(claim: Claim, cells: Mapping[Key, dict]) -> dict:
     every = list(cells.values())
     groups = [g for part in claim.parts if part.on != "runs" for g in compile_part(part, every)]
     if not groups:
-        nothing = {"verdict": verdict.UNTESTABLE, "k": 0, "n": 0, "cells": "", "arithmetic": "no printed number says it"}
-        return {**head(claim), **nothing}
+        nothing = {"verdict": verdict.UNTESTABLE, "k": 0, "n": 0, "arithmetic": "no printed number says it"}
+        return {**head(claim), **nothing, "cells": ""}
     judged = [(g, [judge(c, cells) for c in g.comparisons]) for g in groups]
     states = [verdict.of_group(s, g.allowed) for g, s in judged]
     off = [(g, s) for (g, s), state in zip(judged, states) if state != verdict.TRUE]

@@ -26,7 +26,7 @@ ALPHA = 0.05
 COLUMNS = (
     *printed.COLUMNS[:-1], "seeds", "direction", "significant", "opposite", "missing", "power", "seeds_needed", "data",
 )
-Runs = Mapping[Key, pd.Series]
+Runs = Mapping[Key, Mapping[int, float]]  # cell -> seed -> value
 
 
 @dataclass
@@ -63,13 +63,13 @@ def on_runs(
     numbers are only compared where `provenance` is "official": other features cannot confirm or refute them.
 
     Columns: k of n comparisons shown; `seeds`, the fewest behind any; `direction`, how many lie in the claimed
-    direction; `significant` and `opposite` (Holm-adjusted paired t, alpha 0.05); `missing`, how many lack runs; `power`,
-    the median power to see the printed difference with these seeds, and the median number of `seeds_needed` for 80 %.
+    direction; `significant` and `opposite` (Holm-adjusted paired t, alpha 0.05); `missing`, how many lack runs;
+    `power`, the median power to see the printed difference with these seeds, and the median number of `seeds_needed`
+    for 80 %.
     """
-    runs: dict[Key, pd.Series] = {
-        tuple(name): cell.set_index("seed")["value"].astype(float)
-        for name, cell in results.groupby(list(KEY), sort=False)
-    }
+    runs: dict[Key, dict[int, float]] = {}
+    for *name, seed, value in results[[*KEY, "seed", "value"]].itertuples(index=False, name=None):
+        runs.setdefault(tuple(name), {})[seed] = float(value)
     printed_cells = {key(cell): cell for cell in reported.to_dict("records")}
     cells = _skeleton(runs, printed_cells)
     return pd.DataFrame([_line(c, cells, runs, printed_cells, provenance) for c in claims], columns=list(COLUMNS))
@@ -78,7 +78,8 @@ def on_runs(
 def _skeleton(runs: Runs, printed_cells: Mapping[Key, dict]) -> list[Cell]:
     """Every cell that a claim may need: those printed (but for copied rows that have a rerun) and those run."""
     keys = dict.fromkeys([*(k for k, c in printed_cells.items() if c["variant"] != "reported"), *runs])
-    return [{**dict(zip(KEY, k)), "mean": float(runs[k].mean(skipna=False)) if k in runs else math.nan} for k in keys]
+    means = {k: float(np.mean(list(values.values()))) for k, values in runs.items()}
+    return [{**dict(zip(KEY, k)), "mean": means.get(k, math.nan)} for k in keys]
 
 
 def _line(claim: Claim, cells: list[Cell], runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> dict:
@@ -88,30 +89,28 @@ def _line(claim: Claim, cells: list[Cell], runs: Runs, printed_cells: Mapping[Ke
     _adjust(every)
     states = [verdict.of_group([t.state for t in ts], g.allowed) for g, ts in zip(groups, tests)]
     orders = [t for t in every if t.one_sided and len(t.values) > 1]
-    powers = [_power(t) for t in orders if t.claimed - t.comparison.low > 0 and math.isfinite(t.comparison.low)]
-    known = [p for p in powers if not math.isnan(p[0])]
-    word = verdict.of_claim(states, claim.need)
+    chance, needed = _power(orders)
     return {
-        **printed.head(claim), "verdict": word, "k": states.count(verdict.TRUE), "n": len(states),
-        "arithmetic": _explain(groups, tests, states, orders, known),
+        **printed.head(claim), "verdict": verdict.of_claim(states, claim.need),
+        "k": states.count(verdict.TRUE), "n": len(states),
+        "arithmetic": _explain(groups, tests, states, orders, chance),
         "seeds": min((len(t.values) for t in every if t.state != verdict.MISSING), default=0),
         "direction": sum(t.gain > 0 for t in orders),
         "significant": sum(t.state == verdict.TRUE for t in orders),
         "opposite": sum(t.state == verdict.FALSE for t in orders),
         "missing": states.count(verdict.MISSING),
-        "power": float(np.median([p for p, _ in known])) if known else math.nan,
-        "seeds_needed": float(np.median([s for _, s in known])) if known else math.nan,
-        "data": provenance,
+        "power": chance, "seeds_needed": needed, "data": provenance,
     }
 
 
 def _test(comparison: Comparison, runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> _Test:
-    nothing = np.empty(0)
     absent = tuple(filter(None, (_lack(k, runs) for k in comparison.keys)))
-    if comparison.missing or absent:
-        return _Test(comparison, nothing, verdict.MISSING, absent=(comparison.missing,) if comparison.missing else absent)
-    if comparison.quoted is not None and provenance != "official":
-        return _Test(comparison, nothing, verdict.MISSING, absent=(f"the published features (data here: {provenance})",))
+    if comparison.missing:
+        absent = (comparison.missing,)
+    elif not absent and comparison.quoted is not None and provenance != "official":
+        absent = (f"the published features (data here: {provenance})",)
+    if absent:
+        return _Test(comparison, np.empty(0), verdict.MISSING, absent=absent)
     if comparison.spread:
         return _spread(comparison, runs)
     values = _by_seed(comparison, runs)
@@ -136,22 +135,18 @@ def _lack(key: Key, runs: Runs) -> str:
     name = " ".join(filter(None, key))
     if key not in runs:
         return name
-    return "" if np.isfinite(runs[key]).all() else f"{name} (a run without a finite value)"
+    return "" if all(map(math.isfinite, runs[key].values())) else f"{name} (a run without a finite value)"
 
 
 def _by_seed(comparison: Comparison, runs: Runs) -> np.ndarray:
     """The sum of the terms for every seed that all of them have."""
-    columns = [pd.Series(t.constant, index=_seeds(comparison, runs)) if t.key is None else runs[t.key]
-               for t in comparison.terms]
-    table = pd.concat(columns, axis=1, join="inner").to_numpy()  # (seeds, terms)
+    keys = comparison.keys
+    seeds = [s for s in runs[keys[0]] if all(s in runs[k] for k in keys)] if keys else [0]
+    table = np.array([[t.constant if t.key is None else runs[t.key][s] for t in comparison.terms] for s in seeds])
+    table = table.reshape(len(seeds), len(comparison.terms))  # (seeds, terms)
     if comparison.percent:
         return 100 * (table[:, 0] - table[:, 1]) / table[:, 1]
     return table @ np.array([t.weight for t in comparison.terms])
-
-
-def _seeds(comparison: Comparison, runs: Runs) -> pd.Index:
-    found = [runs[k].index for k in comparison.keys]
-    return found[0] if found else pd.Index([0])
 
 
 def _inside(comparison: Comparison, x: float) -> bool:
@@ -190,7 +185,7 @@ def _runs_behind(comparison: Comparison, printed_cells: Mapping[Key, dict]) -> i
 
 def _spread(comparison: Comparison, runs: Runs) -> _Test:
     """Is the second cell's spread at most the first's? F test of the two variances."""
-    wide, narrow = (runs[k].to_numpy() for k in comparison.keys)
+    wide, narrow = (np.array(list(runs[k].values())) for k in comparison.keys)
     test = _Test(comparison, np.array([wide.std() - narrow.std()] * min(len(wide), len(narrow))))
     if min(len(wide), len(narrow)) > 1 and wide.var() > 0 and narrow.var() > 0:
         ratio = wide.var(ddof=1) / narrow.var(ddof=1)
@@ -199,29 +194,38 @@ def _spread(comparison: Comparison, runs: Runs) -> _Test:
     return test
 
 
-def _power(test: _Test) -> tuple[float, float]:
-    effect, sd = test.claimed - test.comparison.low, float(test.values.std(ddof=1))
-    return power(effect, sd, len(test.values)), seeds_needed(effect, sd)
+def _power(orders: list[_Test]) -> tuple[float, float]:
+    """Median power to see the printed differences, and the seeds it takes for 80 %: those of the median effect size."""
+    known = []
+    for t in orders:
+        effect, sd = t.claimed - t.comparison.low, float(t.values.std(ddof=1))
+        if effect > 0 and math.isfinite(effect) and sd > 0:
+            known.append((effect / sd, len(t.values)))
+    if not known:
+        return math.nan, math.nan
+    d_z, n = np.median(known, axis=0)
+    return power(float(d_z), 1.0, int(n)), seeds_needed(float(d_z), 1.0)
 
 
 def _explain(
-    groups: list[Group], tests: list[list[_Test]], states: list[str], orders: list[_Test], powers: list[tuple[float, float]]
+    groups: list[Group], tests: list[list[_Test]], states: list[str], orders: list[_Test], chance: float
 ) -> str:
     words = [f"{states.count(verdict.TRUE)} of {len(states)} shown"]
     if orders:
         right = sum(t.gain > 0 for t in orders)
         count = {s: sum(t.state == s for t in orders) for s in (verdict.TRUE, verdict.FALSE)}
-        words.append(f"{right} of {len(orders)} differences in the claimed direction, {count[verdict.TRUE]} significant, "
-                     f"{count[verdict.FALSE]} significantly opposite")
+        words.append(f"{right} of {len(orders)} differences in the claimed direction, "
+                     f"{count[verdict.TRUE]} significant, {count[verdict.FALSE]} significantly opposite")
     if len(orders) > 5:
         whole = across([t.gain for t in orders])
         words.append(f"over the cells mean {whole.mean:+.3g}, Wilcoxon p = {whole.p:.2g}")
-    if powers:
-        words.append(f"median power {np.median([p for p, _ in powers]):.2f} to see the printed differences")
+    if not math.isnan(chance):
+        words.append(f"median power {chance:.2f} to see the printed differences")
     against = [g.label for g, s in zip(groups, states) if s == verdict.FALSE]
     if against:
         words.append("against it: " + "; ".join(against[:6]))
     missing = list(dict.fromkeys(name for group in tests for t in group for name in t.absent))
     if missing:
-        words.append(f"missing: {'; '.join(missing[:6])}" + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""))
+        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
+        words.append(f"missing: {'; '.join(missing[:6])}{more}")
     return ". ".join(words)

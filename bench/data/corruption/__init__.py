@@ -32,15 +32,16 @@ Readings, where the papers are silent:
 - The mean representation of text is the mean over the training samples per step: of the text features, or of the
   encoder's hidden states (with the selected weights, over the samples that reach the step).
 - Missing modalities: keep exactly round(N |M| (1 - MR)) of the split's cells, one of every sample first (Eq. 34). A
-  missing modality is zeroed as if all its frames were dropped, or filled with standard normal noise. A model with
-  `reads_keep` gets its inputs untouched and does this itself; every model finds keep_<modality> [B] bool in its batch.
-- Noise U' = (1 - NR) U + NR N (Eq. 35) is put on U_m by a model that calls `feature_hook`, else on its text encoder's
-  output and on its audio and vision inputs, all entries. N has mean 0 and variance 1, Laplace noise too; "erasing"
-  zeroes entries with probability NR; "drawn" is Laplace or erasing, "drawn3" any of the three, one per sample.
+  missing modality is zeroed as if all its frames were dropped, or filled with standard normal noise (word pieces become
+  [MASK] either way). A model that `reads_keep` gets its inputs untouched and fills in itself; every model finds
+  keep_<modality> [B] bool in its batch. Human-centric features (HKT) come and go with the text.
+- Noise U' = (1 - NR) U + NR N (Eq. 35) is put on U_m by a model that has a `feature_hook`, else on its text encoder's
+  output and on its other inputs as it reads them, all entries. N has mean 0 and variance 1, Laplace noise too;
+  "erasing" zeroes entries with probability NR; "drawn" is Laplace or erasing, "drawn3" any of the three, per sample.
 
-Every draw is a function of (dataset, backbone, seed), split, epoch (train alone), row of the sample and step. Neither
-the method, the batch, the device nor the training fraction enters, so that methods are compared on the same corruption;
-nor does the rate: what falls at 10 % falls at 20 % too.
+Every draw is a function of (dataset, backbone, seed), split, epoch (train alone), the sample's row in the file and the
+step (of the whole split, for missing modalities). Neither the method, the batch nor the device enters, so that methods
+are compared on the same corruption; nor does the rate: what falls at 10 % falls at 20 % too.
 """
 
 from bench.data.corruption.spec import Corruption, Part, parse

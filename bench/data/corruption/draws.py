@@ -15,14 +15,22 @@ _MIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64
 
 
 def _mix(z: Tensor) -> Tensor:
+    """The generator's output for a state, in place."""
     for shift, factor in _MIX:
-        z = (z ^ _shifted(z, shift)) * factor
-    return z ^ _shifted(z, 31)
+        z ^= _shifted(z, shift)
+        z *= factor
+    z ^= _shifted(z, 31)
+    return z
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """Logical shift to the right of int64, whose own shift repeats the sign."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """The upper 23 bits as a float32 strictly between 0 and 1; one bit more, and the half would round up to 1."""
+    return (_shifted(z, 41).float() + 0.5) * 2.0**-23
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,7 @@ class Draws:
         text = f"{self.seed}|{self.split}|{self.epoch}|{channel}"
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
         start = _mix(self.rows * _GAMMA + key).view(-1, *[1] * (position.dim() - 1))  # (B, 1...)
-        bits = _shifted(_mix(start + (position + 1) * _GAMMA), 40)  # 24 bits
-        return (bits.float() + 0.5) * 2.0**-24
+        return _unit(_mix(start + (position + 1) * _GAMMA))
 
     def samples(self, channel: str) -> Tensor:
         """One uniform per sample, [B]."""

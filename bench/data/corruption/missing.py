@@ -20,7 +20,9 @@ def draw_kept(n: int, modalities: int, rate: float, generator: np.random.Generat
     """
     highest = 1 - 1 / modalities
     if rate > highest + 0.05:
-        raise BenchError(f"missing rate {rate:g}: each sample keeps one of {modalities} modalities, so it is {highest:.3f} at most")
+        raise BenchError(
+            f"missing rate {rate:g}: each sample keeps one of {modalities} modalities, so it is {highest:.3f} at most"
+        )
     keep = np.zeros((n, modalities), bool)
     keep[np.arange(n), generator.integers(0, modalities, n)] = True
     order = generator.random((n, modalities))  # a lower rate keeps what a higher one keeps

@@ -85,7 +85,8 @@ def _checked(s: Any) -> Mapping[str, Any]:
     known = {"kind", "rate", "rates", kind.option} - {""}
     unknown = sorted(set(s) - known)
     if unknown:
-        raise BenchError(f"unknown option '{unknown[0]}' of corruption '{s['kind']}'; known: {', '.join(sorted(known))}")
+        names = ", ".join(sorted(known))
+        raise BenchError(f"unknown option '{unknown[0]}' of corruption '{s['kind']}'; known: {names}")
     if ("rate" in s) == ("rates" in s):
         raise BenchError(f"corruption '{s['kind']}' takes either a rate or, as a sweep, rates")
     if "rates" in s and not (isinstance(s["rates"], (list, tuple)) and s["rates"]):

@@ -1,11 +1,12 @@
-"""CMU-MOSEI: 22,856 opinion clips of about 1,000 speakers, labels in [-3, 3] (M-SENA feature files).
+"""CMU-MOSEI: 22,856 opinion clips of about 1,000 speakers, labels in [-3, 3] (M-SENA
+feature files; the word-level pickle of the MAG-BERT line; raw sound).
 
 Label histogram: the totals of negative, neutral and positive clips are those published for these splits (6,594 /
 4,998 / 11,264); their spread over multiples of 1/3 (three annotators) is an approximation that gives 41 % of labels
 rounding to 0 and a mean absolute label of 0.82.
 """
 
-from bench.data.spec import DatasetSpec, FeatureFile, Recipe, msena_names
+from bench.data.spec import DatasetSpec, FeatureFile, Recipe, audio_names, msena_names, word_names
 
 VERSION = 1
 
@@ -30,6 +31,10 @@ SPEC = DatasetSpec(
             audio=(50, 74),
             vision=(50, 35),
         ),
+        "word": FeatureFile(
+            names=word_names("mosei"), text=(50, 0), audio=(50, 74), vision=(50, 35), format="word", metrics="mag"
+        ),
+        "audio": FeatureFile(audio_names("mosei"), text=(96, 0), audio=(96_000, 1), vision=(0, 0), format="audio"),
     },
     recipe=Recipe(
         label_counts=(
@@ -40,4 +45,9 @@ SPEC = DatasetSpec(
         text_noise=0.24,
         strength=(0.7, 0.7),
     ),  # fmt: skip
+    context=2,
+    unusable_audio=frozenset(  # left out by MMML
+        ("3aIQUQgawaI$_$12", "94ULum9MYX0$_$2", "94ULum9MYX0$_$11", "mRnEJOLkhp8$_$24", "mRnEJOLkhp8$_$26",
+         "aE-X_QdDaqQ$_$3")
+    ),
 )

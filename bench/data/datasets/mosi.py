@@ -1,9 +1,10 @@
-"""CMU-MOSI: 2,199 opinion clips of 93 film-review videos, labels in [-3, 3] (M-SENA feature files).
+"""CMU-MOSI: 2,199 opinion clips of 93 film-review videos, labels in [-3, 3] (M-SENA feature
+files; the word-level pickle of the MAG-BERT line; raw sound).
 
 The label histogram is counted over all 2,199 clips; the few labels off the 0.2 grid count at its nearest point.
 """
 
-from bench.data.spec import DatasetSpec, FeatureFile, Recipe, msena_names
+from bench.data.spec import DatasetSpec, FeatureFile, Recipe, audio_names, msena_names, word_names
 
 VERSION = 1
 
@@ -28,6 +29,10 @@ SPEC = DatasetSpec(
             audio=(50, 5),
             vision=(50, 20),
         ),
+        "word": FeatureFile(
+            names=word_names("mosi"), text=(50, 0), audio=(50, 74), vision=(50, 47), format="word", metrics="mag"
+        ),
+        "audio": FeatureFile(audio_names("mosi"), text=(96, 0), audio=(96_000, 1), vision=(0, 0), format="audio"),
     },
     recipe=Recipe(
         label_counts=(
@@ -38,4 +43,5 @@ SPEC = DatasetSpec(
         text_noise=0.30,
         strength=(0.6, 0.6),
     ),  # fmt: skip
+    context=2,
 )

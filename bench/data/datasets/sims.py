@@ -1,10 +1,10 @@
 """CH-SIMS: 2,281 Chinese film and television clips, labels in [-1, 1], one for the clip and one for each of its
-modalities (M-SENA feature file; published unaligned only).
+modalities (M-SENA feature file, published unaligned only; raw sound).
 
 The label histogram is counted over all 2,281 clips.
 """
 
-from bench.data.spec import DatasetSpec, FeatureFile, Recipe, msena_names
+from bench.data.spec import DatasetSpec, FeatureFile, Recipe, audio_names, msena_names
 
 VERSION = 1
 
@@ -22,6 +22,7 @@ SPEC = DatasetSpec(
             audio=(400, 33),
             vision=(55, 709),
         ),
+        "audio": FeatureFile(audio_names("sims"), text=(64, 0), audio=(96_000, 1), vision=(0, 0), format="audio"),
     },
     recipe=Recipe(
         label_counts=(621, 133, 150, 134, 200, 345, 138, 77, 131, 92, 260),
@@ -29,4 +30,5 @@ SPEC = DatasetSpec(
         strength=(0.4, 0.4),
     ),
     unimodal=True,
+    vocabulary="bert-base-chinese",
 )

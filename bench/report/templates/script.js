@@ -96,7 +96,7 @@
       values.map(v => `<circle cx="${x(v)}" cy="11" r="4"/>`).join("") + "</svg>";
   }
   const word = {d: "done", f: "failed", s: "stale", m: "not run"};
-  const seedRows = r => DATA.seeds[r.z || 0].map((s, i) => `<tr><td>${s}</td><td>${r.v && r.v[i] !== null ? num(r.v[i], 5) : (word[(r.s || "")[i]] === "done" ? "undefined" : word[(r.s || "")[i]] || "")}</td></tr>`).join("");
+  const seedRows = r => DATA.seeds[r.z || 0].map((s, i) => `<tr><td>${s}</td><td>${r.v && r.v[i] !== null ? r.v[i].toFixed(Math.abs(r.v[i]) < 2 ? 4 : 3).replace("-", MINUS) : (word[(r.s || "")[i]] === "done" ? "undefined" : word[(r.s || "")[i]] || "")}</td></tr>`).join("");
 
   /* ---- hover and focus: the seeds ---- */
   function showTip(td) {

@@ -1,0 +1,146 @@
+"""Corruptions in jobs: every kind with several backbones and datasets, sweeps, determinism, and clean jobs left alone."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from bench.analysis.grid import Results, make_grid
+from bench.data.corruption import parse
+from bench.data.corruption.corrupted import Corrupted
+from bench.job import corrupt, run
+from bench.matrix import Column, Experiment, Job, Row
+from bench.store import Store
+from bench.train.loop import predict
+from tests.golden import cell_config
+from tests.test_corruption import EXAMPLES, Reads, fresh_model, parts_of, whole
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("dataset", ["mosi", "mosei", "sims"])
+@pytest.mark.parametrize("backbone", ["lmf", "mult", "misa"])
+def test_two_training_steps_and_a_prediction_under_every_corruption(backbone, dataset, name):
+    features = "aligned" if backbone == "mult" and dataset != "sims" else "unaligned"
+    job, data, resident = parts_of(backbone, dataset, features)
+    job = Job(job.config.with_(corruption=EXAMPLES[name]), job.seed)
+    model = fresh_model(backbone, dataset, features).train()
+    view = corrupt(job, resident, data, model)
+    optimiser = torch.optim.SGD([q for q in model.parameters() if q.requires_grad], 1e-3)
+    for epoch in (1, 2):
+        view.begin_epoch(epoch)
+        batch = view.batch("train", torch.arange(4 * epoch, 4 * epoch + 4))
+        encoded = model.encode(batch)
+        output = model.fuse(encoded.latents)
+        loss = (output.prediction - batch["label"]).abs().mean()
+        loss = loss + sum(model.aux_losses(batch, encoded, output).values())
+        loss.backward()
+        optimiser.step(), optimiser.zero_grad()
+        assert torch.isfinite(loss)
+    model.eval()
+    with torch.no_grad():
+        assert torch.isfinite(model(view.batch("test", torch.arange(4))).prediction).all()
+
+
+SWEEP = {"parts": [
+    {"kind": "frame_drop", "mode": "correlated", "rates": [0.1, 0.4]},
+    {"kind": "frame_drop", "mode": "independent", "rates": [0.1, 0.4]}, {"kind": "text_mean", "rates": [0.4]},
+]}
+
+
+def job(corruption, backbone="lmf", **changes):
+    return Job(cell_config(backbone, "none", corruption=corruption).with_(train={"max_epochs": 2}, **changes), 1111)
+
+
+@pytest.mark.parametrize("backbone", ["lmf", "misa"])
+def test_one_training_gives_a_sweep_and_the_clean_numbers_bit_for_bit(tmp_path, backbone):
+    store, clean, swept = Store(tmp_path), job({}, backbone, fraction=0.3), job(SWEEP, backbone, fraction=0.3)
+    a, b = run(clean, store), run(swept, store)
+    assert "sweep" not in a and {k: v for k, v in b.items() if k != "sweep"} == a
+    assert (store.folder(clean) / "history.csv").read_bytes() == (store.folder(swept) / "history.csv").read_bytes()
+    assert all(np.array_equal(v, store.predictions(swept)[k]) for k, v in store.predictions(clean).items())
+    assert list(b["sweep"]) == [p.name for p in parse(SWEEP).sweep]
+    losses = [a["test"]["loss"], *(p["loss"] for p in b["sweep"].values())]
+    assert len(set(losses)) == 6
+    fixed = run(job({"kind": "frame_drop", "mode": "independent", "rate": 0.4}, backbone, fraction=0.3), store)
+    assert fixed["test"] == b["sweep"]["frame_drop-independent-0.40"] and fixed["valid"] == a["valid"]
+
+
+def test_rows_read_points_of_a_sweep_and_average_them(tmp_path):
+    store, j = Store(tmp_path), job(SWEEP)
+    metrics = run(j, store)
+    values, runs = store.frames([j])
+    names = ("frame_drop-correlated-0.10", "frame_drop-independent-0.10")
+    at = values.set_index(["split", "metric"]).value
+    assert at["test", f"mae@{names[0]}"] == metrics["sweep"][names[0]]["mae"]
+    assert at["test", "mae"] == metrics["test"]["mae"]
+    rows = [
+        Row("LMF", "plain", variant, cells={"": j.config}, points=points)
+        for variant, points in (("p=0", ()), ("p=0.1", names))
+    ]
+    column = Column("mae", "MAE", percent=False, higher_is_better=False)
+    grid = make_grid(Experiment("f", "powmix", "t", "figure", (column,), tuple(rows), seeds=1), Results(values, runs))
+    clean, noisy = (line[0] for line in grid.cells)
+    assert clean.mean == metrics["test"]["mae"] and noisy.configs == (j.config,)
+    assert noisy.mean == pytest.approx(np.mean([metrics["sweep"][n]["mae"] for n in names]), abs=1e-15)
+
+
+def test_a_corrupted_job_twice_is_byte_identical(tmp_path):
+    names = ("missing noise", "occlusion", "feature_noise", "frame_drop")
+    j = job({"parts": [EXAMPLES[n] for n in names]}, fraction=0.2)
+    folders = []
+    for name in ("a", "b"):
+        torch.rand(3)
+        run(j, Store(tmp_path / name))
+        folders.append(Store(tmp_path / name).folder(j))
+    for file in ("metrics.json", "history.csv"):
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+
+
+def test_methods_meet_the_same_corruption():
+    """The stream is the dataset's, the backbone's and the seed's, not the mixer's."""
+    _, data, resident = parts_of("lmf")
+    views = []
+    for mixer, seed in (("none", 1111), ("msmix", 1111), ("none", 1112)):
+        c = cell_config("lmf", mixer, corruption=EXAMPLES["occlusion"])
+        views.append(whole(corrupt(Job(c, seed), resident, data, Reads(True)), "train")["text"])
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+
+
+def test_poisoned_test_labels_reach_nothing_under_corruption(tmp_path):
+    from bench.data.tools import write_synthetic
+
+    corruption = {"parts": [EXAMPLES["missing"], EXAMPLES["feature_noise"], {"kind": "frame_drop", "rates": [0.2]}]}
+    j = job(corruption, dataset="mosi", fraction=0.2)
+    found = []
+    for name in ("clean", "poisoned"):
+        write_synthetic(tmp_path / name, ["mosi"], False, ["msena"])
+        if name == "poisoned":
+            for path in (tmp_path / name).rglob("*.pkl"):
+                content = pickle.loads(path.read_bytes())
+                labels = np.asarray(content["test"]["regression_labels"])
+                content["test"]["regression_labels"] = (-labels[::-1]).astype(labels.dtype)
+                path.write_bytes(pickle.dumps(content))
+        store = Store(tmp_path / f"results-{name}")
+        metrics = run(j, store, tmp_path / name)
+        found.append((metrics, store.predictions(j), (store.folder(j) / "history.csv").read_bytes()))
+    (a, p, history), (b, q, other_history) = found
+    assert a["test"]["mae"] != b["test"]["mae"] and a["sweep"] != b["sweep"]
+    assert np.array_equal(p["test_prediction"], q["test_prediction"])
+    assert history == other_history and a["valid"] == b["valid"]
+
+
+def test_a_job_without_corruption_gets_the_very_same_data():
+    job_, data, resident = parts_of("lmf")
+    assert corrupt(job_, resident, data, Reads(True)) is resident
+
+
+def test_predictions_under_a_sweep_do_not_depend_on_the_evaluation_batch(monkeypatch):
+    _, data, resident = parts_of("lmf")
+    model, found = fresh_model("lmf"), []
+    view = Corrupted(resident, data, parse(SWEEP), 5, model)
+    for size in (256, 7):
+        monkeypatch.setattr("bench.train.loop.EVAL_BATCH", size)
+        with view.at("frame_drop-independent-0.40"):
+            found.append(predict(model, view, "test"))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)

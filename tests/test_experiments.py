@@ -1,0 +1,285 @@
+"""Every artefact of the five papers as an experiment: rows and columns against the reported numbers and the claims."""
+
+import re
+import resource
+import subprocess
+import sys
+from collections import Counter
+from fnmatch import fnmatchcase
+
+import pytest
+
+from bench import estimate, registry
+from bench.analysis.cells import selects
+from bench.analysis.claims import ledger
+from bench.analysis.grid import config_of
+from bench.analysis.reported import load
+from bench.data.corruption import parse
+from bench.data.dataset import spec
+from bench.matrix import expand
+from bench.metrics import METRICS
+from bench.report.verdict import Reported
+from bench.train.protocol import Protocol, from_params
+from experiments import all_experiments, differences, samlml
+from tests.conftest import ROOT
+
+EXPERIMENTS = all_experiments()
+TABLES = {"msmix": 4, "powmix": 3, "slad": 5, "samlml": 14, "cpsl": 2}
+FIGURES = {
+    "msmix": (1, 3, 4, 5, 6), "powmix": (2, 3, 4, 5, 6, 7, 8), "slad": (4, 5), "samlml": (3, 4, 6, 7), "cpsl": (2, 3),
+}
+IDS = [f"{p}-{i}" for p, n in TABLES.items() for i in (*(f"t{k + 1}" for k in range(n)), *(f"f{k}" for k in FIGURES[p]))]
+FIGURE_KINDS = {
+    "line", "heatmap", "bars", "landscape", "tsne", "density", "attention", "dynamics", "illustration",
+}
+UNPRINTED = (  # cells of our tables that the papers leave empty: artefact, dataset, method, variant, metric
+    ("powmix-t2", "*", "LF-DNN", "*", "acc[57]"), ("powmix-t2", "*", "TFN", "*", "acc[57]"),
+    ("powmix-t2", "*", "MAG-BERT", "*", "acc[57]"), ("powmix-t2", "mos*", "*", "reported", "acc[57]"),
+    ("slad-t3", "*", "SLaD", "omega + L_con + L_rep + L_ml", "*_change"),  # the full row against itself
+    ("samlml-t1", "*", "DMD + MCIS", "", "mae"), ("samlml-t1", "*", "DMD + MCIS", "", "corr"),
+    ("samlml-t2", "*", "*", "reported", "params"), ("samlml-t2", "*", "DMD+SuCI", "", "params"),
+    ("samlml-t2", "*", "AtCAF", "", "params"), ("samlml-t3", "*", "*", "reported", "params"),
+    ("samlml-t3", "*", "MO-Sarcation", "", "params"),
+    ("samlml-t10", "*", "SAM-LML", "", "*"),  # what the two rows are tested against
+    ("cpsl-t1", "mosei", "UniMSE", "", "*"), ("cpsl-t1", "mosei", "MIB", "", "*"), ("cpsl-t1", "mosei", "BBFN", "", "*"),
+)
+
+
+def cells_of(e):
+    """(dataset, backbone, method, variant, metric) of each cell of a table."""
+    return [(c.group.lower(), *r.key, c.metric) for r in e.rows for c in e.columns]
+
+
+def unprinted(artefact, key):
+    dataset, backbone, method, variant, metric = key
+    found = (artefact, dataset, method, variant, metric), (artefact, dataset, backbone, variant, metric)
+    return any(all(map(fnmatchcase, k, p)) for k in found for p in UNPRINTED)
+
+
+def configs():
+    return {c.id: c for e in EXPERIMENTS.values() for c in e.configs()}
+
+
+def test_there_are_28_tables_and_20_figures_in_the_papers_order():
+    assert list(EXPERIMENTS) == IDS and len(IDS) == 48
+    assert Counter(e.kind for e in EXPERIMENTS.values()) == {"table": 28, "figure": 20}
+
+
+@pytest.mark.parametrize("artefact", [i for i in IDS if "-t" in i])
+def test_every_reported_cell_has_one_place_and_every_place_a_reported_cell(artefact):
+    e = EXPERIMENTS[artefact]
+    printed = load(e.paper).query("artefact == @artefact")
+    reported = list(printed[["dataset", "backbone", "method", "variant", "metric"]].itertuples(index=False, name=None))
+    ours = Counter(cells_of(e))
+    assert max(ours.values()) == 1
+    assert sorted(set(reported) - set(ours)) == []
+    left = set(ours) - set(reported)
+    assert sorted(k for k in left if not unprinted(artefact, k)) == []
+    order = [k for k in dict.fromkeys((b, m, v) for _, b, m, v, _ in reported)]
+    rows = [r.key for r in e.rows if r.key in order]
+    assert rows == order, "rows are not in the order of print"
+
+
+def test_no_exception_is_idle():
+    for p in UNPRINTED:
+        e = EXPERIMENTS[p[0]]
+        printed = load(e.paper).query("artefact == @e.id")
+        reported = set(printed[["dataset", "backbone", "method", "variant", "metric"]].itertuples(index=False, name=None))
+        mine = [k for k in cells_of(e) if any(all(map(fnmatchcase, (e.id, k[0], name, *k[3:]), p)) for name in k[1:3])]
+        assert mine and not reported & set(mine), p
+
+
+def test_the_report_finds_every_reported_number_in_our_tables():
+    reported = Reported(load())
+    for e in EXPERIMENTS.values():
+        for row in e.rows:
+            for column in e.columns:
+                reported.find(e.id, row, column, ())
+    assert reported.unmatched(EXPERIMENTS) == []
+
+
+@pytest.mark.parametrize("e", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_docstring_says_claim_expectation_cost_and_command(e):
+    lines = {word: next((x for x in e.doc.splitlines() if x.startswith(f"{word}:")), "") for word in ("Claim", "Expected", "Cost", "Command")}
+    assert all(lines.values()), lines
+    assert re.search(rf"bench (run|report) {e.id}\b", lines["Command"])
+    if e.kind == "table" and e.seeds:  # the numbers it promises are printed ones
+        texts = set(load(e.paper).query("artefact == @e.id")[["mean_text", "std_text"]].to_numpy().ravel())
+        assert [x for x in re.findall(r"\d+\.\d+|\d+,\d{3},\d{3}", lines["Expected"]) if x not in texts] == []
+
+
+def test_docstrings_state_the_true_number_of_runs_and_a_fair_estimate():
+    seen, wrong = set(), []
+    for e in EXPERIMENTS.values():
+        jobs = {j.id: j for j in expand([e])}
+        new = [j for i, j in jobs.items() if i not in seen]
+        seen |= set(jobs)
+        minutes = sum(estimate.guess(j.config, estimate.GPU) for j in new) / 60
+        cost = next(x for x in e.doc.splitlines() if x.startswith("Cost:")).removeprefix("Cost:").strip()
+        said = re.match(r"(\d+) runs, (\d+|none) new(?:; about ([\d,]+) GPU-minutes)?", cost)
+        if not jobs:
+            assert cost == "none.", e.id
+            continue
+        found = said and (int(said[1]), 0 if said[2] == "none" else int(said[2]))
+        about = said and said[3] and int(said[3].replace(",", ""))
+        fair = (about or 0) * 0.8 <= minutes <= (about or 0) * 1.25
+        if found != (len(jobs), len(new)) or not (fair if new else about is None):
+            wrong.append(f"{e.id}: {len(jobs)} runs, {len(new)} new; about {minutes:.0f} GPU-minutes (says: {cost})")
+    assert wrong == []
+
+
+def test_configs_are_what_their_components_accept():
+    for c in configs().values():
+        from_params(Protocol, c.train, c.id)
+        parse(c.corruption)
+        assert ("corruption" in c.versions) == bool(c.corruption)
+        for kind, name, given in (("models", c.backbone, c.backbone_params), ("mixers", c.mixer, c.mixer_params)):
+            from_params(registry.load(kind, name).Params, given, f"{name} of {c.id}")
+
+
+def test_columns_are_of_the_metric_family_that_their_runs_are_evaluated_in():
+    other, unknown = set(), set()
+    for e in EXPERIMENTS.values():
+        for row in e.rows:
+            for column in e.columns:
+                c = config_of(row, column)
+                if c is None or column.source:
+                    continue
+                family = METRICS[spec(c.dataset).family(c.features)]
+                if column.metric not in family:
+                    unknown.add(column.metric)
+                elif column.convention != family[column.metric].convention:
+                    other.add((e.id, row.method))
+    changes = {f"{m}_change" for m in ("acc2", "f1", "acc5", "mae", "corr")}
+    p_values = {f"{m}_p_value" for m in ("acc7", "non0_acc2", "non0_f1", "mae", "corr", "accuracy")}
+    costs = {"params", "gflops", "train_seconds_per_epoch", "test_seconds_per_epoch"}
+    assert unknown == changes | p_values | costs
+    # Self-MM and unaligned data come from M-SENA's files, and the tables' notes say so
+    assert other == {("samlml-t1", "Self-MM"), ("samlml-t11", "SAM-LML"), ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d")}
+
+
+def test_rows_read_points_that_their_sweep_has():
+    rows = [r for e in EXPERIMENTS.values() for r in e.rows if r.points]
+    assert len(rows) == 64  # powmix-f6 and -f7: 2 backbones x 2 methods x 8 levels each
+    for r in rows:
+        for c in r.cells.values():
+            assert set(r.points) <= {p.name for p in parse(c.corruption).sweep}
+
+
+@pytest.mark.parametrize("e", [e for e in EXPERIMENTS.values() if e.kind == "figure"], ids=lambda e: e.id)
+def test_figures_name_rows_metrics_and_settings_that_exist(e):
+    fig = e.figure
+    assert fig["kind"] in FIGURE_KINDS and fig["panels"]
+    known = {c.metric for c in e.columns} | set(fig.get("computed", ()))
+    assert set(fig["metrics"]) <= known
+    groups = {c.group for c in e.columns} | {g for r in e.rows for g in r.cells}
+    for panel in fig["panels"]:
+        if not e.rows:
+            continue
+        wanted = selects(panel.get("rows", {}))
+        mine = [r for r in e.rows if wanted(_labels(r))]
+        assert mine and panel["group"] in groups, panel
+        assert "reference" not in panel or any(selects(panel["reference"])(_labels(r)) for r in e.rows)
+        default = panel.get("default")
+        if default is not None and not isinstance(default, list):
+            assert default in [r.x for r in mine], panel
+    for point in fig.get("printed", ()):
+        rows = [r for r in e.rows if selects(point["at"])({**_labels(r), "x": r.x})]
+        assert rows and point["metric"] in known, point
+    assert not set(fig["metrics"]) - {c.metric for c in e.columns} or e.keep or fig["kind"] == "dynamics"
+
+
+def _labels(r):
+    return {"backbone": r.backbone, "method": r.method, "variant": r.variant}
+
+
+def test_claims_about_figures_find_their_rows():
+    cells = []
+    for e in EXPERIMENTS.values():
+        for r in e.rows:
+            datasets = {g.lower() for g in r.cells} or {next(iter(e.rows[0].cells), "").lower()} or {""}
+            metrics = {c.metric for c in e.columns} | set(e.figure.get("computed", ()))
+            cells += [{"artefact": e.id, "dataset": d, **_labels(r), "metric": m} for d in datasets for m in metrics]
+    checked = 0
+    for claim in ledger.load():
+        for part in claim.parts:
+            if not re.search(r"-f\[?\d", str(part.of.get("artefact"))):
+                continue
+            about = [c for c in cells if selects(part.of)(c)]
+            places = [part.row, part.against, *(o if not isinstance(o, str) else {"variant": o} for o in part.order)]
+            places += [{k: v for k, v in t.items() if k not in ("weight", "pick", "const")} for t in part.terms]
+            for place in places:
+                assert any(selects(place)(c) for c in about), (claim.id, place)
+            for metric in part.metrics:
+                assert any(c["metric"] == metric for c in about), (claim.id, metric)
+            checked += 1
+    assert checked > 40
+
+
+@pytest.mark.parametrize("artefact, needed, new", [  # runs of the paper's artefact, and those no earlier one brings in
+    ("msmix-t1", 180, 180), ("msmix-t2", 180, 180), ("msmix-t3", 180, 180), ("msmix-t4", 40, 30), ("msmix-f1", 10, 0),
+    ("msmix-f5", 235, 215), ("msmix-f6", 375, 300), ("powmix-t3", 25, 20), ("powmix-f3", 30, 20), ("powmix-f4", 45, 35),
+    ("powmix-f5", 12, 0), ("powmix-f6", 60, 60), ("powmix-f7", 60, 0), ("powmix-f8", 60, 50), ("samlml-t4", 45, 40),
+    ("samlml-t12", 40, 30), ("samlml-f7", 105, 100), ("cpsl-t2", 70, 65), ("cpsl-f2", 5, 0),
+])
+def test_runs_are_those_of_the_inventory(artefact, needed, new):
+    mine = {j.id for j in expand([EXPERIMENTS[artefact]])}
+    earlier = {j.id for j in expand([EXPERIMENTS[i] for i in IDS[: IDS.index(artefact)]])}
+    assert (len(mine), len(mine - earlier)) == (needed, new)
+
+
+def test_papers_share_runs_where_their_configurations_are_equal():
+    def one(artefact, dataset, backbone, method):
+        return next(c for r in EXPERIMENTS[artefact].rows if r.key == (backbone, method, "")
+                    for g, c in r.cells.items() if g.lower() == dataset)
+
+    assert one("msmix-t3", "sims", "MulT", "plain") == one("powmix-t2", "sims", "MulT", "plain")
+    assert one("msmix-t2", "mosei", "MISA", "PowMix") == one("powmix-t2", "mosei", "MISA", "PowMix")
+    assert one("msmix-t1", "mosi", "MulT", "plain") != one("powmix-t2", "mosi", "MulT", "plain")  # batch 32 against 16
+    assert one("msmix-t2", "mosei", "MISA", "Manifold Mix") != one("powmix-t2", "mosei", "MISA", "M.MixUp")
+    starts = {d: one("powmix-t2", d, "Self-MM", "PowMix").mixer_params["start_epoch"] for d in ("mosi", "mosei", "sims")}
+    assert starts == {"mosi": 2, "mosei": 3, "sims": 3}
+    assert "start_epoch" not in one("powmix-t2", "mosi", "MulT", "PowMix").mixer_params
+
+
+def test_settings_tables_hold_our_configuration_and_it_is_the_papers():
+    for artefact in ("slad-t4", "samlml-t7"):
+        e, row = EXPERIMENTS[artefact], EXPERIMENTS[artefact].rows[0]
+        assert expand([e]) == [] == expand([e], 3)
+        printed = load(e.paper).query("artefact == @artefact").set_index(["dataset", "metric"])["mean"]
+        for column in e.columns:
+            part, _, name = column.source.partition(".")
+            value = getattr(row.cells[column.group], part)[name]
+            assert value == printed[column.group.lower(), column.metric], (column.group, column.metric)
+
+
+def test_papers_modules_load_fast_and_without_torch():
+    code = ("import resource, sys, numpy; b = resource.getrusage(resource.RUSAGE_SELF).ru_utime;"
+            "import experiments; n = len(experiments.all_experiments());"
+            "print(n, 'torch' in sys.modules, resource.getrusage(resource.RUSAGE_SELF).ru_utime - b)")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert out[:2] == ["48", "False"] and float(out[2]) < 1.0
+
+
+def test_plan_of_everything_prints_totals_in_time(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "plan", "--suite", "paper", "--results", str(tmp_path / "none")],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
+    assert [i for i in IDS if not re.search(rf"^{i} ", run.stdout, re.M)] == []
+    total, before_sharing = len(expand(EXPERIMENTS.values())), sum(len(expand([e])) for e in EXPERIMENTS.values())
+    assert f"suite paper: {total:,} jobs ({before_sharing:,} before shared runs are counted once)" in run.stdout.replace("\n", " ")
+    assert re.search(r"by estimate [\d,.]+ GPU-hours or [\d,.]+ CPU-core-hours", run.stdout.replace("\n", " "))
+
+
+def test_missing_components_are_not_run_and_raise_nothing(monkeypatch):
+    from experiments.common import config
+
+    names = registry.names
+    monkeypatch.setattr(registry, "names", lambda kind: tuple(n for n in names(kind) if n not in ("samlml", "sims")))
+    assert config("samlml", "samlml", "mosi") is None and config("msmix", "lmf", "sims") is None
+    assert samlml.run("mosi", "MFM") is None and samlml.run("mosi", "ITHP") is not None
+    assert samlml.table4().rows == () and differences.PAGE.name == "hyperparameters.md"

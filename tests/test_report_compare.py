@@ -1,0 +1,88 @@
+"""Two results folders side by side."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import BenchError
+from bench.matrix import Job, expand
+from bench.report.compare import Side, compare, differences, labels
+from bench.store import Store
+from tests import planted
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_fsync():
+    real, os.fsync = os.fsync, lambda _: None
+    yield
+    os.fsync = real
+
+
+def _folder(root, gain: float = 0.0, version: int = 1, n: int = 5) -> list[Job]:
+    """TFN of the planted table: MS-Mix moved by `gain` standard deviations, the rest as it always is."""
+    e = planted.experiment(backbones=("TFN",))
+    store, jobs = Store(root), expand([e])
+    for k, job in enumerate(jobs):
+        if job.seed >= 1111 + n:
+            continue
+        job = Job(replace(job.config, versions={"train": version}), job.seed)
+        values = planted.metrics(np.random.default_rng(k), job.seed, gain if job.config.mixer == "ms-mix" else 0.0)
+        planted.finish(store, job, values, planted.env(job.seed))
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> pd.DataFrame:
+    root = tmp_path_factory.mktemp("compare")
+    _folder(root / "a")
+    _folder(root / "b", gain=1.0, version=2)
+    page = compare(root / "a", root / "b", root / "out").read_text()
+    assert "5 cells were made by different component versions" in page and "https://" not in page
+    return pd.read_csv(root / "out" / "compare.csv")
+
+
+def test_unchanged_cells_are_identical_and_the_moved_one_differs(table):
+    assert len(table) == 20
+    moved = table["mixer"] == "ms-mix"
+    assert set(table.loc[~moved, "verdict"]) == {"identical"}
+    assert set(table.loc[moved, "verdict"]) == {"differs"}
+    assert table.loc[moved & (table["metric"] == "avg"), "difference"].item() == pytest.approx(planted.SD, rel=1e-6)
+    assert table.loc[moved & (table["metric"] == "mae"), "difference"].item() == pytest.approx(-planted.SD, rel=1e-6)
+
+
+def test_only_common_seeds_are_paired(tmp_path):
+    _folder(tmp_path / "a")
+    _folder(tmp_path / "b", n=2)
+    found = differences(Side(tmp_path / "a"), Side(tmp_path / "b"))
+    assert {(d.a.n, d.b.n, d.paired.n, d.verdict) for d in found} == {(5, 2, 2, "identical")}
+
+
+def test_the_newer_version_stands_for_its_folder(tmp_path):
+    _folder(tmp_path / "a")
+    _folder(tmp_path / "b")
+    _folder(tmp_path / "b", gain=1.0, version=2)
+    found = {(d.config.mixer, d.metric): d.verdict for d in differences(Side(tmp_path / "a"), Side(tmp_path / "b"))}
+    assert found["ms-mix", "avg"] != "identical" and found["plain", "avg"] == "identical"
+
+
+def test_labels_name_what_differs():
+    a = planted.config("LMF", "MS-Mix")
+    found = labels([a, a.with_(mixer_params={"sal": False}), a.with_(train={"lr": 0.01})])
+    assert list(found.values()) == [
+        "lmf + ms-mix (lr=0.001)",
+        "lmf + ms-mix (sal=False, lr=0.001)",
+        "lmf + ms-mix (lr=0.01)",
+    ]
+
+
+def test_nothing_in_common_is_said_in_one_line(tmp_path):
+    _folder(tmp_path / "a", n=1)
+    with pytest.raises(BenchError, match="no job folders in"):
+        compare(tmp_path / "a", tmp_path / "none", tmp_path / "out")
+    job = Job(planted.config("LMF", "plain"), 1111)
+    planted.finish(Store(tmp_path / "b"), job, planted.metrics(np.random.default_rng(0), 1111, 0.0), planted.env(1111))
+    with pytest.raises(BenchError, match="no cell in common"):
+        compare(tmp_path / "a", tmp_path / "b", tmp_path / "out")
