@@ -132,7 +132,7 @@ def _run(
         "parameters": sum(q.numel() for q in model.parameters()),
         "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
         "test_only": bool(getattr(model, "test_only", False)),
-        "gflops": round(gflops(model, data.batch("test", torch.arange(min(2, data.size("test")), device=device))), 6),
+        "gflops": round(gflops(model, data.batch("valid", torch.arange(min(2, data.size("valid")), device=device))), 6),
     }
     mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
     streams = Streams(

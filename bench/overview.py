@@ -91,11 +91,13 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     if shared > 0:
         line += f" ({jobs['before_deduplication']:,} before shared runs are counted once)"
     console.print(
-        f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
+        f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours "
+        f"or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
     )
     console.print(
         f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run']} to run here: about "
-        f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
+        f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU "
+        f"or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     )
     for line in plan.adapted:
         console.print(f"adapted: {line}")
@@ -115,8 +117,8 @@ def _print_artefacts(artefacts: Sequence[dict[str, Any]], console: Console) -> N
         table.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), ", ".join(shares[:_SHOWN]) + more)
     console.print(table)
     console.print(
-        "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or text "
-        "encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
+        "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or "
+        "text encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
     )
 
 

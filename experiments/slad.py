@@ -55,7 +55,7 @@ def table1() -> Experiment:
 
     Claim: best in all metrics on both datasets (the printed MAE on MOSEI is not).
     Expected: MOSI Acc2 87.8/90.2, MAE 0.596, Corr 0.874.
-    Cost: 30 runs, none new.
+    Cost: 40 runs, 10 new; about 400 GPU-minutes.
     Command: bench run slad-t1 --suite paper --data DIR
     """
     return _pair_table(1, "Comparison on MOSI and MOSEI",
@@ -67,7 +67,7 @@ def table2() -> Experiment:
 
     Claim: best in all metrics.
     Expected: Acc2 81.6, F1 81.4, Acc5 47.9, MAE 0.390, Corr 0.631.
-    Cost: 25 runs, none new.
+    Cost: 30 runs, 5 new; about 20 GPU-minutes.
     Command: bench run slad-t2 --suite paper --data DIR
     """
     methods = ("TFN", "LMF", "MulT", "Self-MM", "CENet", "ALMT", "TMBL", "KuDA", "FMFN", SYSTEM)
@@ -83,7 +83,7 @@ def table3() -> Experiment:
 
     Claim: each part helps; without L_ml the loss is greatest.
     Expected: Acc2 81.6 in full; 77.9 without omega, 75.5 without L_con, 78.8 without L_rep, 77.5 without L_ml.
-    Cost: none.
+    Cost: 70 runs, 65 new; about 260 GPU-minutes; two rows are one configuration.
     Command: bench run slad-t3 --suite paper --data DIR
     """
     metrics = columns("sims", "SIMS", _SIMS, decimals=1)
@@ -95,7 +95,9 @@ def table3() -> Experiment:
 
     def ticked(variant: str) -> dict[str, bool]:
         on = variant.split(" + ")
-        return {parameter: label in on for label, parameter in _SWITCHES.items()}
+        switches = {parameter: label in on for label, parameter in _SWITCHES.items()}
+        acts = switches["con"] or switches["rep"]  # omega weighs these two alone
+        return {**switches, "omega": switches["omega"] and acts}
 
     return Experiment(
         id="slad-t3", paper=PAPER, title="Ablation on CH-SIMS", kind="table", seeds=5, columns=(*metrics, *changes),
@@ -106,7 +108,7 @@ def table3() -> Experiment:
         ),
         primary="acc2", family="the full model against every other row, on Acc2.",
         notes=(*NOTES, "The combination of omega alone is not printed. omega acts through L_con and L_rep only (Eq. "
-                       "16 to 18), so that \"omega + L_ml\" and \"L_ml\" differ in nothing but their label."),
+                       "16 to 18), so that \"omega + L_ml\" and \"L_ml\" are one configuration here."),
     )
 
 
@@ -120,7 +122,7 @@ def table4() -> Experiment:
     """
     where = {
         "learning_rate": "train.lr", "batch_size": "train.batch_size", "epochs": "train.max_epochs",
-        "text_context_length": "backbone_params.text_context", "audio_context_length": "backbone_params.audio_context",
+        "text_context_length": "backbone_params.context", "audio_context_length": "backbone_params.context",
         "early_stop": "train.patience", "dropout": "backbone_params.dropout", "alpha": "backbone_params.alpha",
         "tau": "backbone_params.tau", "top_k": "backbone_params.top_k", "heads": "backbone_params.heads",
     }
@@ -141,7 +143,7 @@ def table5() -> Experiment:
 
     Claim: SLaD is ahead of bimodal systems too.
     Expected: its row of Table 1: MOSI Acc2 87.8/90.2.
-    Cost: 10 runs, none new.
+    Cost: 20 runs, none new.
     Command: bench run slad-t5 --suite paper --data DIR
     """
     return _pair_table(5, "Bimodal comparison on MOSI and MOSEI",
@@ -153,7 +155,7 @@ def figure4() -> Experiment:
 
     Claim: tau = 0.2, K = 3 is the best cell in F1 and MAE.
     Expected: F1 81.4 there, 79.7 at K = 1; 77.9 to 81.1 for tau = 0.1, 77.0 to 78.9 for tau = 0.4.
-    Cost: none.
+    Cost: 120 runs, 115 new; about 460 GPU-minutes.
     Command: bench run slad-f4 --suite paper --data DIR
     """
     quoted = [(0.2, 3, "f1", 81.4), (0.2, 1, "f1", 79.7), (0.1, 5, "f1", 78.3), (0.1, 5, "corr", 0.600)]
@@ -186,7 +188,7 @@ def figure5() -> Experiment:
 
     Claim: fused features separate the signs better than either input.
     Expected: a higher silhouette score; the text prints none.
-    Cost: none.
+    Cost: 10 runs, none new.
     Command: bench run slad-f5 --suite paper --data DIR
     """
     parts = {"text": "text input", "audio": "audio input", "fused": "fused features"}

@@ -23,6 +23,8 @@ def default(cls, name):
 
 @pytest.mark.parametrize("file, backbone, dataset", SECTIONS)
 def test_backbone_sections_are_accepted(file, backbone, dataset):
+    if backbone not in registry.names("models"):
+        pytest.skip(f"{backbone} is not implemented: its settings are there, its rows are not run")
     section = toml(file)[backbone]
     mine = section[dataset]
     assert set(section) - {dataset} <= {"source", "features", *differences.DATASETS}
@@ -53,7 +55,8 @@ def test_every_hyperparameter_file_is_read_by_something():
 def test_optimiser_groups_that_are_named_exist():
     """A rate for a group that a model does not have would be ignored in silence."""
     known = {"main", "main-no-decay", "encoder", "encoder-no-decay", "audio", "vision", "factors"}
-    named = {g for f, b, d in SECTIONS for k in ("group_lr", "group_weight_decay") for g in toml(f)[b][d].get("train", {}).get(k, {})}
+    trains = [toml(f)[b][d].get("train", {}) for f, b, d in SECTIONS]
+    named = {g for train in trains for k in ("group_lr", "group_weight_decay") for g in train.get(k, {})}
     assert named and named <= known
 
 
@@ -70,6 +73,8 @@ def test_overlays_of_papers_are_listed_as_differences_with_both_values():
 @pytest.mark.parametrize("s", differences.differences(), ids=lambda s: f"{s.of}-{s.key}")
 def test_differences_state_the_value_that_runs_use(s):
     """And say why it is not what the source says."""
+    if s.of not in (*registry.names("models"), *registry.names("mixers")):
+        pytest.skip(f"{s.of} is not implemented")
     assert s.why and (s.paper or s.base or s.release)
     part, _, name = s.key.partition(".")
     kind = "mixers" if s.of in registry.names("mixers") and s.of not in registry.names("models") else "models"
@@ -80,7 +85,7 @@ def test_differences_state_the_value_that_runs_use(s):
         for dataset, ours in s.by_dataset(datasets).items():
             given = mixer_params(paper, s.of, dataset) if kind == "mixers" else settings(paper, s.of, dataset)[part]
             value = given.get(name, default(cls, name))
-            assert value == (tuple(ours) if isinstance(value, tuple) else ours) or name == "delta" and value in (None, ours)
+            assert value == (tuple(ours) if isinstance(value, tuple) else ours)
 
 
 def _has(paper, backbone, dataset):
@@ -101,8 +106,6 @@ def test_printed_settings_are_the_papers():
     assert config("msmix", "lmf", "sims", "msmix").mixer_params["heads"] == 6
     p = config("powmix", "mult", "mosi", "manifold").mixer_params  # Sec. 5.5
     assert p["alpha"] == 1 and p["protocol"] == "halves"
-    s = config("slad", "slad", "sims")  # Table 4
-    assert (s.train["lr"], s.train["batch_size"], s.train["patience"]) == (1e-5, 16, 5)
 
 
 def test_page_is_generated_from_the_files():
