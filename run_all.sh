@@ -25,7 +25,8 @@ fi
 
 if [ "${1:-}" = test ]; then
     shift
-    exec "$python" -m pytest "$@"
+    export OMP_NUM_THREADS=1 # one thread in each of the test processes
+    exec "$python" -m pytest -n auto --maxprocesses 8 "$@"
 fi
 
 suite=quick results=results
