@@ -172,7 +172,8 @@ def _run(args: argparse.Namespace) -> int:
         progress = Progress(jobs, len(slots), plan.seconds[device])
         try:
             outcomes = run_jobs(
-                jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast, progress
+                jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast,
+                progress, plan.data,
             )
         finally:
             progress.close()

@@ -43,7 +43,7 @@ class Progress:
 
     def __call__(self, outcome: Outcome) -> None:
         job = self.open.pop(outcome.job.id, None)
-        if job is not None and outcome.status == "done":
+        if job is not None and outcome.status == "done" and outcome.seconds:
             self.took += outcome.seconds
             self.guessed += self.expected.get(job.config.id, 0.0)
         self.done += outcome.status == "done"

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROUNDS, STEPS = 5, 6
+ROUNDS, STEPS = 3, 4
 CASES = (("lmf", 64), ("tfn", 32), ("tfn", 256))  # backbone, batch; 256 rows is what a PowMix step fuses
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.launch.local import device_slots, run_jobs
@@ -46,6 +47,18 @@ def test_a_failing_job_a_timeout_and_a_good_job_side_by_side(tmp_path):
     assert read_json(store.folder(slow) / "failed.json")["error"] == "ran past --timeout 25 s"
     assert "Traceback" in (store.folder(bad) / "log.txt").read_text()
     assert not any((store.folder(j) / "metrics.json").exists() for j in (bad, unknown, slow))
+
+
+def test_a_job_that_another_launcher_finished_is_not_run_again(tmp_path):
+    store, job = Store(tmp_path), quick_job()
+    here = {("synthetic-mosi", "unaligned"): "aa"}
+    split = {"non0_acc2": 0.5}
+    store.begin(job)
+    store.finish(job, {"valid": split, "test": split, "best_epoch": 1, "epochs": 1, "n": {}}, pd.DataFrame([{"epoch": 1}]), {}, {"data_sha256": "aa"}, [])
+    assert [o.status for o in run_jobs([job], store, ("",), data=here)] == ["done"]
+    assert read_json(store.folder(job) / "metrics.json")["test"] == split, "left as it was"
+    assert [o.status for o in run_jobs([job], store, ("",), data={k: "bb" for k in here})] == ["done"]
+    assert "loss" in read_json(store.folder(job) / "metrics.json")["test"], "stale: run again"
 
 
 @pytest.fixture

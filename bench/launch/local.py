@@ -6,7 +6,7 @@ launcher. One failing job never stops the others; a worker that dies is replaced
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -34,10 +34,11 @@ def device_slots(gpus: Sequence[int], per_gpu: int, workers: int | None) -> tupl
 def run_jobs(
     jobs: Sequence[Job], store: Store, slots: Sequence[str], data_dir: Path | None = None, timeout: float | None = None,
     keep: Callable[[Job], tuple[str, ...]] = lambda job: (), fail_fast: bool = False,
-    progress: Callable[[Outcome], None] = lambda outcome: None,
+    progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends. Ctrl-C ends the workers and is re-raised:
-    finished jobs are kept, and the same call continues."""
+    finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256 of the file at hand; a
+    job that another launcher has finished on it meanwhile is not run again."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     from joblib.externals.loky import ProcessPoolExecutor
@@ -55,7 +56,10 @@ def run_jobs(
     with tempfile.TemporaryDirectory(prefix="bench-slots-") as slot_folder:
         while left:  # once, and again after every crash of a worker
             tasks = [
-                Task(j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j))
+                Task(
+                    j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j),
+                    (data or {}).get((j.config.dataset, j.config.features)),
+                )
                 for j in left.values()
             ]
             env = {} if any(slots) else dict.fromkeys(_ONE_THREAD, "1")

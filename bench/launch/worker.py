@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.matrix import Job
+from bench.store import DONE, Store
 
 _slot: int | None = None  # this process's device slot, held until it dies
 _slot_file: object = None
@@ -25,6 +26,7 @@ class Task:
     slot_folder: str
     timeout: float | None
     keep: tuple[str, ...]
+    data_sha256: str | None = None  # of the feature file at hand: results on another one are run again
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,15 @@ def run_task(task: Task) -> Outcome:
     os.environ["CUDA_VISIBLE_DEVICES"] = device
     (Path(task.slot_folder) / f"{task.job.id}.started").touch()
     began = time.perf_counter()
+    config = task.job.config
+    at_hand = {(config.dataset, config.features): task.data_sha256} if task.data_sha256 else {}
+    if Store(task.results).status(task.job, at_hand) == DONE:  # another launcher has run it meanwhile
+        (Path(task.slot_folder) / f"{task.job.id}.ended").touch()
+        return Outcome(task.job, "done", 0.0)
     import torch
 
     from bench.job import run
     from bench.launch.memory import keep_freed_memory
-    from bench.store import Store
 
     if not device:
         torch.set_num_threads(1)
