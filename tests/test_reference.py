@@ -43,3 +43,9 @@ def test_simple_backbones_reach_what_ridge_on_the_text_nearly_reaches(backbone):
     values, _ = Store(REFERENCE).frames(jobs)
     scores = values[(values.split == "test") & (values.metric == "non0_acc2")]
     assert len(scores) == 30 and scores.value.mean() >= 0.77
+
+
+def test_claims_on_other_files_are_not_called_reproduced(tmp_path, capsys):
+    assert main(["report", "--results", str(REFERENCE), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text()
+    assert "not holding on these files" in page and "not reproduced" not in page

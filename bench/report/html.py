@@ -26,6 +26,8 @@ _CLAIM = {  # word -> (css class, sign)
     REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), NOT: ("beyond", "\u00d7"),
     UNDECIDED: ("undecided", "?"), UNTESTABLE: ("todo", "\u2013"),
 }
+# on files that are not the published ones a claim can hold or not, which confirms or refutes nothing about a paper
+_ELSEWHERE = {REPRODUCED: "holding on these files", PARTLY: "partly holding on these files", NOT: "not holding on these files"}
 
 
 @lru_cache
@@ -206,6 +208,12 @@ def page(
     for s in sections:
         papers.setdefault(paper_name(s["table"].experiment.paper), []).append(s)
     groups = claim_groups(claims, own_claims)
+    box = claim_parts([r["verdict"] for g in groups for r in g["rows"]])
+    if any(t.provenance == "custom" for t in tables):
+        for part in (*box, *(p for g in groups for p in g["box"])):
+            part["name"] = _ELSEWHERE.get(part["name"], part["name"])
+        for row in (r for g in groups for r in g["rows"]):
+            row["verdict"] = _ELSEWHERE.get(row["verdict"], row["verdict"])
     kinds = Counter(s["kind"] for s in sections)
     words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
     env = environment()
@@ -224,7 +232,7 @@ def page(
         cells=status_parts(counts) if sum(counts.values()) else [],
         run_box=run_parts(progress),
         claims=groups,
-        claim_box=claim_parts([r["verdict"] for g in groups for r in g["rows"]]),
+        claim_box=box,
         audit=list(audit),
         across=across_rows(sections),
         provenance=provenance_rows(runs),
