@@ -177,8 +177,8 @@ def _run(args: argparse.Namespace) -> int:
             )
         finally:
             progress.close()
-    failed = [(j, store) for j in plan.jobs if store.status(j) == "failed"]
-    overview.print_failures([j for j, _ in failed], store)
+    failed = [j for j in plan.jobs if store.status(j) == "failed"]
+    overview.print_failures(failed, store)
     print(f"{sum(o.status == 'done' for o in outcomes)} done, {len(failed)} failed, {plan.count('done')} were done before")
     return 1 if failed else 0
 

@@ -143,7 +143,7 @@ def build_report(args: argparse.Namespace) -> Path:
 
     store = Store(args.results)
     name = args.suite or _last_suite(store)
-    chosen, _, adapted = read_manifest(select(args.artefacts), store, name)
+    chosen, adapted = read_manifest(select(args.artefacts), store, name)
     if not chosen:
         raise BenchError(f"suite '{name}' was not run into {args.results} yet; `bench run --suite {name}` does that")
     hashes = {}
@@ -167,7 +167,7 @@ def watch_report(args: argparse.Namespace) -> Path:
     while True:
         page = build_report(args)
         store = Store(args.results)
-        chosen, _, _ = read_manifest(select(args.artefacts), store, args.suite or _last_suite(store))
+        chosen, _ = read_manifest(select(args.artefacts), store, args.suite or _last_suite(store))
         jobs = expand(chosen)
         ended = sum(store.status(j) in (DONE, FAILED) for j in jobs)
         print(f"{ended} of {len(jobs)} ended: {page}", flush=True)

@@ -189,12 +189,12 @@ def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
     write_json(path, old)
 
 
-def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -> tuple[list[Experiment], dict[str, int], list[str]]:
-    """(experiments as they were last run in the suite, artefact -> seeds, adaptations). Artefacts never run are left out."""
+def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -> tuple[list[Experiment], list[str]]:
+    """(experiments as they were last run in the suite, adaptations). Artefacts never run are left out."""
     manifest = read_json(store.root / "plans" / f"{suite}.json")
     if manifest is None:
-        return [], {}, []
-    out, seeds = [], {}
+        return [], []
+    out = []
     for e in experiments:
         ran = manifest["artefacts"].get(e.id)
         if ran is None:
@@ -204,5 +204,4 @@ def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -
             replace(r, cells={g: cells.get((*r.key, g), c) for g, c in r.cells.items()}) for r in e.rows
         )
         out.append(replace(e, rows=rows, seeds=ran["seeds"]))
-        seeds[e.id] = ran["seeds"]
-    return out, seeds, manifest.get("adapted", [])
+    return out, manifest.get("adapted", [])
