@@ -25,6 +25,7 @@ from bench.models.cost import gflops
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.loop import Streams, fit, predict, task_loss
+from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol, from_params
 
 
@@ -117,6 +118,7 @@ def _run(
         report(line)
 
     p: Protocol = from_params(Protocol, c.train, "the training protocol")
+    env["precision"] = "bf16 autocast" if p.amp and native_bf16(torch.device(device)) else "float32"
     dataset = load(c.dataset, c.features, data_dir)
     env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance}
     say(f"{job.id} {c.dataset}/{c.features} ({dataset.provenance}) {c.backbone}+{c.mixer} seed {job.seed} on {env['device']}")

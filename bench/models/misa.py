@@ -27,7 +27,7 @@ from bench.models.base import Batch, Encoded, Inputs, Latents, Output
 from bench.models.padded import PaddedBiLSTM
 from bench.models.text import Hidden, TextBackbone
 
-VERSION = 1
+VERSION = 2
 
 MODALITIES = ("text", "vision", "audio")  # the reference's order of tokens
 
@@ -84,6 +84,8 @@ def moment_discrepancy(x: Tensor, z: Tensor, moments: int = 5) -> Tensor:
 
 class Model(TextBackbone):
     """MISA. Prediction [B], linear."""
+
+    reads_padding = False  # the mask leaves padding out
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         super().__init__(params.encoder, params.finetune, inputs)

@@ -25,7 +25,7 @@ from bench.models.lstm import LSTM
 from bench.models.padded import last_step
 from bench.models.text import BIAS_AND_NORM, Hidden, TextBackbone
 
-VERSION = 1
+VERSION = 2
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -87,6 +87,8 @@ class Head(nn.Module):
 
 class Model(TextBackbone):
     """Self-MM. Prediction [B], linear. `inputs.train_size` rows of labels are kept; batch["index"] names them."""
+
+    reads_padding = False  # of the text only CLS is read
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         super().__init__(params.encoder, params.finetune, inputs)

@@ -99,9 +99,14 @@ class TextEncoder(nn.Module):
 class TextBackbone(Backbone):
     """Base of the backbones that own a text encoder. A subclass calls `__init__(encoder, finetune, inputs)` before it
     builds its own modules and implements `encode_hidden`; the encoder's hidden states can so be injected.
-    `test_only`: the encoder's weights are random."""
+    `test_only`: the encoder's weights are random.
+
+    A subclass that takes nothing from padded positions says so by `reads_padding = False`. Away from CUDA, where a
+    shape may depend on values, the encoder then stops at the batch's longest transcript: no state that is read changes
+    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json)."""
 
     needs_tokens = True
+    reads_padding = True
 
     def __init__(self, encoder: str, finetune: bool, inputs: Inputs) -> None:
         super().__init__()
@@ -117,7 +122,10 @@ class TextBackbone(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         if self.text_encoder is not None:
-            return self.encode_hidden(self.text_encoder(batch["text_bert"]), batch)
+            tokens = batch["text_bert"]  # (B, 3, L)
+            if not (self.reads_padding or tokens.is_cuda):
+                tokens = tokens[..., : int(tokens[:, 1].sum(1).max())]
+            return self.encode_hidden(self.text_encoder(tokens), batch)
         features = batch["text"]  # (B, L, d_t)
         mask = features.ne(0).any(-1).to(features.dtype)  # frozen features are zero at padded positions
         return self.encode_hidden(Hidden(features, features, mask), batch)

@@ -20,6 +20,7 @@ from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone
 from bench.train.optim import Schedule, build_optimiser
+from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol
 
 EVAL_BATCH = 256
@@ -131,7 +132,7 @@ def fit(
     schedule = Schedule(optimiser, p, updates_per_epoch)
     parameters = [q for g in optimiser.param_groups for q in g["params"]]
     valid_label = data.labels("valid")
-    autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=p.amp and data.device.type == "cuda")
+    autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=p.amp and native_bf16(data.device))
     result = Fit(0, 0, 0, math.inf)
     best_state: dict[str, Tensor] = {}
 

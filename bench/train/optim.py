@@ -30,6 +30,8 @@ def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol) -> 
 class Schedule:
     """Learning-rate schedule stepped once per epoch (per update for "warmup-linear" and "warmup-cosine-step").
 
+    step: base x 0.1^k in epoch e, k the number of milestones that are at most e (GLoMo: 80 and 100).
+
     warmup-cosine, epoch e from 1, base b, warm-up W = warmup * E: e <= W + 1: b (e - 1) / W; then cosine from b to 0
     over (1 - warmup) E epochs counted from e = W + 2 (ALMT's rule: the first epoch runs at rate 0).
     """
@@ -49,6 +51,10 @@ class Schedule:
             g["lr"] = base * factor
 
     def before_epoch(self, epoch: int) -> None:
+        if self.p.reset_optimiser:
+            self.optimiser.state.clear()
+        if self.p.scheduler == "step":
+            self._apply(0.1 ** sum(epoch >= m for m in self.p.milestones))
         if self.p.scheduler == "warmup-cosine":
             warm = self.p.warmup * self.epochs
             if epoch <= warm + 1:

@@ -7,6 +7,10 @@ from typing import Any
 from bench.errors import BenchError
 
 VERSION = 1  # of the training loop; part of every job's identity
+_NAMES = {
+    "loss": ("l1", "mse", "bce"), "optimiser": ("adam", "adamw"),
+    "scheduler": ("none", "plateau", "step", "warmup-cosine", "warmup-linear", "warmup-cosine-step"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,20 @@ class Protocol:
     clip_norm: float | None = None
     accumulate: int = 1  # batches whose gradients are summed (not averaged) per update (M-SENA: update_epochs)
     drop_remainder: bool = True  # left-over batches of an epoch make no update (M-SENA)
-    scheduler: str = "none"  # "none", "plateau" (validation loss, factor 0.1), "warmup-cosine", "warmup-linear"
+    scheduler: str = "none"  # _NAMES; "plateau": validation loss, factor 0.1
+    milestones: tuple[int, ...] = ()  # of "step": epochs, from 1, from which on the rate is a tenth of what it was
+    reset_optimiser: bool = False  # the optimiser forgets its moments before every epoch (GLoMo)
     scheduler_patience: int = 5  # of "plateau"
     warmup: float = 0.1  # share of the schedule, of "warmup-*"
     schedule_epochs: int | None = None  # length of the schedule, where it is not max_epochs
-    amp: bool = False  # bf16 autocast on GPU
+    amp: bool = False  # bf16 autocast in training, where the device multiplies bf16 itself (train/precision.py)
+
+    def __post_init__(self) -> None:
+        for name, known in _NAMES.items():
+            if getattr(self, name) not in known:
+                raise BenchError(f"unknown train.{name} '{getattr(self, name)}'; known: {', '.join(known)}")
+        if bool(self.milestones) != (self.scheduler == "step"):
+            raise BenchError("train.milestones go with train.scheduler=step, which needs at least one")
 
 
 def from_params(cls: type, params: Mapping[str, Any], what: str) -> Any:
