@@ -130,6 +130,27 @@ def test_bf16_counts_as_native_on_matrix_units_alone(monkeypatch):
         assert precision.native_bf16(torch.device("cuda")) is native
 
 
+def test_checkpointing_recomputes_and_changes_nothing(tmp_path):
+    pytest.importorskip("transformers")
+    from bench.job import run
+    from bench.store import Store
+
+    jobs = [job(backbone="misa", mixer="none", max_epochs=1, **train) for train in ({}, {"checkpointing": True})]
+    stores = [Store(tmp_path / str(i)) for i in range(2)]
+    for j, store in zip(jobs, stores):
+        run(j, store)
+    a, b = (store.history(j) for j, store in zip(jobs, stores))
+    assert a.equals(b)
+
+
+def test_checkpointing_without_an_encoder_is_refused(tmp_path):
+    from bench.job import run
+    from bench.store import Store
+
+    with pytest.raises(BenchError, match="needs a model that fine-tunes an encoder"):
+        run(job(mixer="none", checkpointing=True), Store(tmp_path))
+
+
 @pytest.mark.parametrize("backbone", ["misa", "self_mm"])
 def test_stopping_at_the_longest_transcript_changes_no_prediction(backbone):
     """Where `reads_padding` is False, only padding may differ."""

@@ -106,7 +106,7 @@ def predict(model: Backbone, data: Resident, split: str) -> np.ndarray:
     """Predictions of a split, [N] float64, in file order, evaluation mode."""
     model.eval()
     rows = torch.arange(data.size(split), device=data.device)
-    parts = [model(data.batch(split, r)).prediction.float() for r in rows.split(EVAL_BATCH)]
+    parts = [model(data.batch(split, r)).prediction.float() for r in rows.split(model.eval_batch or EVAL_BATCH)]
     return torch.cat(parts).cpu().numpy().astype(np.float64)
 
 
@@ -124,6 +124,8 @@ def fit(
     `data` needs the splits "train" and "valid" only. Raises Diverged where a loss is not finite.
     """
     task = criterion(p)
+    if p.checkpointing:
+        checkpoint_encoders(model)
     optimiser = build_optimiser(model, mixer.own_parameters(), p)
     n_batches = len(epoch_batches(data.size("train"), p, mixer.batch_multiplier, np.random.default_rng(0)))
     updates_per_epoch = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
@@ -186,6 +188,16 @@ def fit(
             break
     model.load_state_dict(best_state)
     return result
+
+
+def checkpoint_encoders(model: Backbone) -> None:
+    """Gradient checkpointing of every pretrained transformer inside. Raises BenchError where there is none."""
+    encoders = [m for m in model.modules() if getattr(m, "supports_gradient_checkpointing", False)]
+    if not encoders:
+        raise BenchError("train.checkpointing needs a model that fine-tunes an encoder")
+    for encoder in encoders:  # transformers 5 renamed the switch
+        enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
 
 def _update(optimiser: torch.optim.Optimizer, schedule: Schedule, parameters: list[Tensor], p: Protocol) -> None:

@@ -38,6 +38,7 @@ class Protocol:
     scheduler_patience: int = 5  # of "plateau"
     warmup: float = 0.1  # share of the schedule, of "warmup-*"
     schedule_epochs: int | None = None  # length of the schedule, where it is not max_epochs
+    checkpointing: bool = False  # recompute the encoders' activations in the backward pass: less memory, same numbers
     amp: bool = False  # bf16 autocast in training, where the device multiplies bf16 itself (train/precision.py)
 
     def __post_init__(self) -> None:
