@@ -60,10 +60,7 @@ def _mask_generator(width: int, hidden: int) -> nn.Sequential:
 
 class Mix(Mixer):
     def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
-        self.probability = params.p_mix
-        self.start_epoch = params.start_epoch
+        super().__init__(params, dims, label_bound)
         self.groups = modality_groups(dims) if params.group else {k: (k,) for k in dims}
         widths = {g: sum(torch.Size(dims[k]).numel() for k in keys) for g, keys in self.groups.items()}
         self.generators = nn.ModuleDict({g: _mask_generator(w, params.hidden) for g, w in widths.items()})

@@ -9,6 +9,7 @@ values on the host (no .item(), no data-dependent `if`). Each mixer file defines
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Generator, Tensor, nn
 
@@ -35,14 +36,19 @@ class Mixed:
 
 
 class Mixer(nn.Module):
-    """Base class of every mixer. `dims`: modality -> shape of one sample's latent."""
+    """Base class of every mixer. `params`: its file's Params. `dims`: modality -> shape of one sample's latent.
+
+    probability: p_mix, the share of training steps that mix, which the loop draws; start_epoch: the first epoch that
+    mixes. They are `params.p_mix` and `params.start_epoch`.
+    """
 
     batch_multiplier: int = 1  # 2: wants loader batches of twice the size (Manifold Mixup as PowMix runs it)
-    probability: float = 1.0  # p_mix: the share of training steps that mix; the loop draws it
-    start_epoch: int = 1  # first epoch that mixes
 
-    def __init__(self, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
+    def __init__(self, params: Any, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
         super().__init__()
+        self.params = params
+        self.probability: float = params.p_mix
+        self.start_epoch: int = params.start_epoch
         self.dims = dict(dims)
         self.label_bound = label_bound
 

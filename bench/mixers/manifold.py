@@ -52,10 +52,7 @@ class Params:
 
 class Mix(Mixer):
     def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
-        self.probability = params.p_mix
-        self.start_epoch = params.start_epoch
+        super().__init__(params, dims, label_bound)
         self.batch_multiplier = 2 if params.protocol == "halves" else 1
 
     def draw(self, size: int, generator: Generator, dtype: torch.dtype) -> Draws:

@@ -124,10 +124,7 @@ def alignment(intensities: Iterable[Tensor], targets: Tensor) -> Tensor:
 
 class Mix(Mixer):
     def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
-        self.probability = params.p_mix
-        self.start_epoch = params.start_epoch
+        super().__init__(params, dims, label_bound)
         self.release = params.variant == "release"
         self.delta = params.delta if params.delta is not None else release.DELTA if self.release else 0.2
         self.groups = modality_groups(dims) if params.group else {k: (k,) for k in dims}

@@ -14,7 +14,6 @@ What the papers leave open, and the switches:
 - `clean_plus_mixed`: a mixing step trains on the mixtures alone (ours), or on clean plus mixed rows.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,12 +44,6 @@ class Params:
 
 
 class Mix(Mixer):
-    def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
-        self.probability = params.p_mix
-        self.start_epoch = params.start_epoch
-
     def draw(self, size: int, generator: Generator, dtype: torch.dtype) -> Draws:
         """{"weights" [M or 1, n, B]} of a batch of `size` rows."""
         p = self.params

@@ -1,7 +1,7 @@
 """No mixing: every step is a clean step. The plain rows of all tables."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.mixers.base import Mixer
 
@@ -12,12 +12,9 @@ VERSION = 1
 class Params:
     """Nothing to choose."""
 
+    p_mix: ClassVar[float] = 0.0
+    start_epoch: ClassVar[int] = 1
+
 
 class Mix(Mixer):
-    """Never mixes: `probability` is 0, so the loop never calls `mix`."""
-
-    probability = 0.0
-
-    def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
+    """Never mixes: its probability is 0, so the loop never calls `mix`."""

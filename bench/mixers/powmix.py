@@ -26,7 +26,6 @@ What the paper leaves undefined, and our choices:
 - p_mix and the tuned n_O are not printed: 0.5 and the starting value 256.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -76,12 +75,6 @@ def mixing_matrices(attention: Tensor, masks: Tensor, weights: Tensor) -> Tensor
 
 
 class Mix(Mixer):
-    def __init__(self, params: Params, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
-        super().__init__(dims, label_bound)
-        self.params = params
-        self.probability = params.p_mix
-        self.start_epoch = params.start_epoch
-
     def draw(self, size: int, generator: Generator, dtype: torch.dtype) -> Draws:
         """{"weights" [M, n, B], "masks" bool [M or 1, n, B]} of a batch of `size` rows. The order of the draws is
         such that a switch changes nothing drawn before it: two variants under one seed stay paired."""
