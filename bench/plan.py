@@ -15,6 +15,8 @@ from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.dataset import fingerprint, is_synthetic, locate, spec
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
+from bench.matrix import seeds as of_seeds
+from bench.measure.wanted import Wanted, wanted
 from bench.store import FAILED, MISSING, STALE, Store, read_json, write_json
 from bench.suites import Suite, fit_to_data
 
@@ -44,11 +46,12 @@ class Plan:
     adapted: list[str] = field(default_factory=list)  # one line per deviation from the experiment's definition
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # "cpu", "gpu" -> config id -> of one job
     n_seeds: int | None = None  # overrides each experiment's own number
+    figures: Wanted = field(default_factory=Wanted)  # what figures want measured of the jobs
 
     def todo(self, retry_failed: bool = False) -> list[Job]:
         """Jobs to run now: missing and stale ones that are not blocked, and failed ones on request."""
-        wanted = {MISSING, STALE} | ({FAILED} if retry_failed else set())
-        return [j for j in self.jobs if self.status[j.id] in wanted and j.config.id not in self.blocked]
+        states = {MISSING, STALE} | ({FAILED} if retry_failed else set())
+        return [j for j in self.jobs if self.status[j.id] in states and j.config.id not in self.blocked]
 
     def count(self, status: str, jobs: Iterable[Job] | None = None) -> int:
         return sum(self.status[j.id] == status for j in (self.jobs if jobs is None else jobs))
@@ -69,6 +72,10 @@ class Plan:
             for j in self.jobs_of(e):
                 found.setdefault(j.id, []).append(e.id)
         return found
+
+
+def _with_settings(e: Experiment, settings: Any) -> Experiment:
+    return replace(e, figure={**e.figure, "settings": settings})
 
 
 def map_configs(e: Experiment, change: Any) -> Experiment:
@@ -107,6 +114,11 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
     return config
 
 
+def _selected(job: Job, only: str) -> bool:
+    c = job.config
+    return any(fnmatchcase(name, only) for name in (job.id, job.folder, f"{c.dataset}/{c.backbone}+{c.mixer}"))
+
+
 def find_data(configs: Iterable[Config], data_dir: Path | None) -> dict[tuple[str, str], Found]:
     """Look every (dataset, features) pair up in the data folder; hashes are remembered between calls."""
     found = {}
@@ -136,23 +148,32 @@ def make_plan(
     experiments: Sequence[Experiment], suite: Suite, store: Store, data_dir: Path | None = None,
     seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
 ) -> Plan:
-    """Adapt the artefacts to the suite and the data at hand and look up the state of every job."""
+    """Adapt the artefacts to the suite and the data at hand and look up the state of every job. `settings` change the
+    cells that `only` selects, and no others."""
     adapted: list[str] = []
-    adjusted = [map_configs(e, lambda c: overridden(suite.adapt(c), settings)) for e in experiments]
-    found = find_data((c for e in adjusted for c in e.configs()), data_dir)
+    n_seeds = suite.seeds if seeds is None else seeds
 
     def fitted(c: Config) -> Config:
         changed, reasons = fit_to_data(c, data_dir)
         adapted.extend(r for r in reasons if r not in adapted)
         return changed
 
-    adjusted = [map_configs(e, fitted) for e in adjusted]
-    found |= find_data((c for e in adjusted for c in e.configs()), data_dir)
-    n_seeds = suite.seeds if seeds is None else seeds
-    jobs = expand(adjusted, n_seeds)
-    if only:
-        jobs = [j for j in jobs if fnmatchcase(j.id, only) or fnmatchcase(j.folder, only)
-                or fnmatchcase(f"{j.config.dataset}/{j.config.backbone}+{j.config.mixer}", only)]
+    def adjusted(e: Experiment) -> Experiment:
+        if "settings" in e.figure:
+            e = _with_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
+        numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
+
+        def change(c: Config) -> Config:
+            changed = fitted(overridden(suite.adapt(c), settings))
+            if not settings or not only or any(_selected(Job(changed, s), only) for s in numbers):
+                return changed
+            return fitted(suite.adapt(c))
+
+        return map_configs(e, change)
+
+    ours = [adjusted(e) for e in experiments]
+    found = find_data((c for e in ours for c in e.configs()), data_dir)
+    jobs = [j for j in expand(ours, n_seeds) if not only or _selected(j, only)]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
     blocked = {}
     for c in dict.fromkeys(j.config for j in jobs):
@@ -161,12 +182,14 @@ def make_plan(
             blocked[c.id] = reason
     status = {j.id: store.status(j, hashes) for j in jobs}
     expected = {d: estimate.seconds(jobs, status, store, d) for d in (estimate.CPU, estimate.GPU)}
-    return Plan(suite, adjusted, jobs, status, blocked, hashes, adapted, expected, n_seeds)
+    figures = wanted(ours, n_seeds, jobs, status, blocked, store)
+    return Plan(suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures)
 
 
 def _encoder_reason(c: Config) -> str:
-    for name in (c.backbone_params.get(key) for key in ("encoder", "audio_encoder")):
-        present, reason = (True, "") if name is None else encoders.available(name)
+    for kind, key in (("text", "encoder"), ("audio", "audio_encoder")):
+        name = c.backbone_params.get(key)
+        present, reason = (True, "") if name is None else encoders.available(name, kind)
         if not present:
             return reason
     return ""
@@ -175,15 +198,21 @@ def _encoder_reason(c: Config) -> str:
 # --- what was run, so that a report needs neither the data nor the flags of the run ---------------------------------
 
 def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
-    """Merge the plan's cells into <results>/plans/<suite>.json. Running some cells with fewer seeds does not hide the
-    seeds that others already have."""
+    """Merge the plan's cells into <results>/plans/<suite>.json. Running some cells alone, or with fewer seeds, changes
+    nothing about the others: a cell that was not selected stays as it was run before."""
     path = store.root / "plans" / f"{plan.suite.name}.json"
     old = read_json(path) or {"artefacts": {}}
+    selected = {j.config.id for j in plan.jobs}
     for e in plan.experiments:
-        before = old["artefacts"].get(e.id, {}).get("seeds", 0)
+        before = old["artefacts"].get(e.id, {})
+        earlier = {tuple(name): c for *name, c in before.get("cells", ())}
+        cells = [((*r.key, group), c) for r in e.rows for group, c in r.cells.items() if c is not None]
         old["artefacts"][e.id] = {
-            "seeds": e.seeds and max(before, seeds or plan.suite.seeds or e.seeds),
-            "cells": [[*r.key, group, c.as_dict()] for r in e.rows for group, c in r.cells.items() if c is not None],
+            "seeds": e.seeds and max(before.get("seeds", 0), seeds or plan.suite.seeds or e.seeds),
+            "cells": [
+                [*name, c.as_dict() if c.id in selected else earlier.get(name, c.as_dict())] for name, c in cells
+            ],
+            **({"settings": e.figure["settings"]} if "settings" in e.figure else {}),
         }
     old["adapted"] = sorted({*old.get("adapted", []), *plan.adapted})
     write_json(path, old)
@@ -203,5 +232,6 @@ def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -
         rows = tuple(
             replace(r, cells={g: cells.get((*r.key, g), c) for g, c in r.cells.items()}) for r in e.rows
         )
-        out.append(replace(e, rows=rows, seeds=ran["seeds"]))
+        e = replace(e, rows=rows, seeds=ran["seeds"])
+        out.append(_with_settings(e, ran["settings"]) if "settings" in ran else e)
     return out, manifest.get("adapted", [])

@@ -94,9 +94,13 @@ class Store:
         write_json(folder / "job.json", job.as_dict())
         for name in ("metrics.json", "failed.json", "predictions.npz", "history.csv", "env.json", "log.txt"):
             (folder / name).unlink(missing_ok=True)
-        for leftover in folder.glob(".*.tmp"):
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*.partial.npz"), self.checkpoint(job)):
             leftover.unlink(missing_ok=True)
         return folder
+
+    def checkpoint(self, job: Job) -> Path:
+        """Where a job's weights lie while a measure (bench/measure) still needs them."""
+        return self.folder(job) / "checkpoint.pt"
 
     def finish(
         self, job: Job, metrics: Mapping[str, Any], history: pd.DataFrame, predictions: Mapping[str, np.ndarray],

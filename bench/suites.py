@@ -5,11 +5,13 @@ real   your own feature files, full protocol, the main table first.
 paper  everything, as the papers ran it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.data.dataset import is_synthetic, load, locate
+from bench.encoders import NONE
 from bench.errors import BenchError
 from bench.matrix import Config
 
@@ -18,22 +20,46 @@ def _same(c: Config) -> Config:
     return c
 
 
+def _same_measure(kind: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    return settings
+
+
 def _quick(c: Config) -> Config:
-    """Generated data, four epochs, small micro-batches so that every optimiser really steps."""
+    """Generated data, four epochs, small micro-batches so that every optimiser really steps, encoders that need no
+    files (random weights: their results are marked as test-only)."""
+    tiny = {k: v for k, v in _TINY.items() if c.backbone_params.get(k, NONE) != NONE}
     return c.with_(
         dataset=f"synthetic-{c.dataset}",
         train={"max_epochs": 4, "batch_size": min(c.train.get("batch_size", 32), 32), "accumulate": 1},
+        backbone_params={**tiny, **(_NARROW.get(c.backbone, {}) if tiny else {})},
     )
+
+
+def _quick_measure(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A measure's settings on the small generated data."""
+    return {**settings, **{k: v for k, v in _FEW.get(kind, {}).items() if k in settings}}
+
+
+_TINY = {"encoder": "tiny", "audio_encoder": "tiny-audio"}
+_NARROW = {"slad": {"heads": 4}}  # the tiny encoders are 64 wide, which the paper's 12 heads do not divide
+_FEW = {  # figure kind -> settings of its measures in the quick suite
+    "landscape": {"points": 7, "samples": 32},
+    "tsne": {"perplexities": [5, 10], "originals": 60, "mixed": 60},
+    "attention": {"pieces": 8, "columns": [2, 4]},
+    "bars": {"repeats": 2},
+}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """`adapt` rewrites a config; `artefacts` is what runs where none is named; seeds None: each artefact's own."""
+    """`adapt` rewrites a config, `adapt_measure` the settings of a figure's measures by the figure's kind; `artefacts`
+    is what runs where none is named; seeds None: each artefact's own."""
 
     name: str
     artefacts: tuple[str, ...]
     seeds: int | None = None
     adapt: Callable[[Config], Config] = _same
+    adapt_measure: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] = _same_measure
 
 
 def fit_to_data(c: Config, data_dir: Path | None) -> tuple[Config, list[str]]:
@@ -66,7 +92,7 @@ def fit_to_data(c: Config, data_dir: Path | None) -> tuple[Config, list[str]]:
 SUITES = {
     s.name: s
     for s in (
-        Suite("quick", ("msmix-t1",), 2, _quick),
+        Suite("quick", ("msmix-t1",), 2, _quick, _quick_measure),
         Suite("real", ("msmix-t1",)),
         Suite("paper", ("*",)),
     )

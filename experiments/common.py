@@ -10,8 +10,10 @@ What a figure is drawn from stands in `Experiment.figure`, a mapping of plain va
                "group" (column group), "x" (label of the axis), "lines" (the row label that tells lines apart),
                "default" (the marked setting), "reference" (selector of a row drawn as a level)
     printed    points of the paper's figure that its text quotes: {"at", "metric", "value", "where"}
-    computed   metrics that the figure itself computes from kept outputs, because no run stores them
-    settings   what the paper leaves open about the picture; all of it is ours
+    computed   metrics that no run stores: from the weights (bench/measure), or from history.csv where the kind is
+               "dynamics" (then a mapping: metric -> the columns that are summed). They are columns of the table too
+    settings   what the paper leaves open about the picture; all of it is ours. Settings of the measure, where there is
+               one (docs/figures.md)
 """
 
 try:
@@ -24,12 +26,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.analysis.cells import higher_is_better
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.errors import BenchError
 from bench.matrix import Column, Config
 from bench.metrics import METRICS
 from bench.train import protocol
 
+COMPUTED = {  # metric that a figure computes -> its definition in a few words; docs/figures.md has the rest
+    "kl": "KL(labels || mixed labels), nats, smoothed histograms",
+    "silhouette": "silhouette score of the sign of the label, before the projection",
+    "loss_rise": "mean over the surface of loss - loss at the trained weights",
+    "rise_at_radius": "mean of the same on a circle",
+    "weight_noised": "mean attention weight of the noised columns",
+    "weight_other": "mean attention weight of the other columns",
+    "weight_std": "standard deviation of all attention weights",
+}
 FOLDER = Path(__file__).parent / "hyperparameters"
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # missing and noise rates of SAM-LML
 
@@ -120,6 +132,17 @@ def columns(
             percent=METRICS[family][key].percent or key in percent,
             decimals=decimals if METRICS[family][key].percent or key in percent else plain_decimals,
             higher_is_better=METRICS[family][key].higher_is_better,
+        )
+        for key, label in labels.items()
+    )
+
+
+def computed(group: str, labels: Mapping[str, str], decimals: int = 4, convention: str = "") -> tuple[Column, ...]:
+    """Columns of metrics that a figure computes (metric -> printed label), defined by COMPUTED or `convention`."""
+    return tuple(
+        Column(
+            metric=key, label=label, group=group, convention=COMPUTED.get(key, convention), percent=False,
+            decimals=decimals, higher_is_better=higher_is_better(key),
         )
         for key, label in labels.items()
     )

@@ -3,6 +3,7 @@
 from bench import registry
 from bench.matrix import Config, Experiment, Row
 from experiments.common import columns, config
+from experiments.common import computed as computed_columns
 
 PAPER = "cpsl"
 SYSTEM = "Ours"
@@ -21,6 +22,8 @@ _METHODS = {  # printed name -> model and what differs from its settings; None: 
 _ONLY_MOSI = ("UniMSE", "MIB", "BBFN")
 _FOUR = {"non0_acc2": "Acc-2", "non0_f1": "F1", "mae": "MAE", "corr": "Corr"}
 _DATASETS = {"MOSI": "mosi", "MOSEI": "mosei"}
+_ENDS = "mean over the steps (validation: the samples) of an epoch, the first and the last"
+_MEAN = "mean over the steps of an epoch, then over the modulated epochs"
 
 
 def run(dataset: str, **changes: dict) -> Config | None:
@@ -99,7 +102,8 @@ def figure2() -> Experiment:
     computed = {m: series[m][0] for m in order} | {f"valid_{m}": series[m][1] for m in order if series[m][1]}
     return Experiment(
         id="cpsl-f2", paper=PAPER, title="Training loss trajectories on MOSI", kind="figure", seeds=5,
-        rows=tuple(Row("", SYSTEM, end, cells={"MOSI": run("mosi")}) for end in ("first", "last")),
+        columns=computed_columns("MOSI", {m: m.replace("_", " ") for m in computed}, convention=_ENDS),
+        rows=tuple(Row("", SYSTEM, end, block=end, cells={"MOSI": run("mosi")}) for end in ("first", "last")),
         figure={
             "kind": "dynamics", "metrics": list(order), "computed": computed,
             "panels": [
@@ -131,6 +135,7 @@ def figure3() -> Experiment:
     ranges = {"coefficient_visual": [0.45, 0.55], "coefficient_audio": [0.7, 0.8], "imbalance": [0.15, 0.25]}
     return Experiment(
         id="cpsl-f3", paper=PAPER, title="Gradient modulation and modality imbalance on MOSI", kind="figure", seeds=5,
+        columns=computed_columns("MOSI", {m: m.replace("_", " ") for m in computed}, convention=_MEAN),
         rows=(Row("", SYSTEM, cells={"MOSI": run("mosi")}),),
         figure={
             "kind": "dynamics", "metrics": list(computed), "computed": computed,

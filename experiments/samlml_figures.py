@@ -1,9 +1,11 @@
 """SAM-LML (paper 003): figures. Figures 1, 2 and 5 are an example and diagrams."""
 
 from bench.matrix import Experiment, Row
+from experiments.common import computed as computed_columns
 from experiments.samlml import NOTES, PAPER, SYSTEM, run, switches, table_of
 
 NOISED = (7, 17, 18, 35, 41)  # columns replaced by noise in Fig. 3; for Fig. 6 the text names none (ours: the same)
+EPOCH_LOSS = "mean over the steps of an epoch, the first and the last"
 ALPHA = ALPHA_C = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1)  # Fig. 7(a), (b), ours
 ALPHA_MIX = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # Fig. 7(c), ours
 GAMMA_1 = (0.1, 0.3, 0.5, 0.8, 1.0, 2.0)  # Fig. 7(d), ours but for 2
@@ -41,20 +43,22 @@ def _attention(artefact: str, title: str, pairs: dict[str, dict]) -> Experiment:
     shown = [(kind + tail, c, pair) for tail, pair in pairs.items() for kind, c in kinds.items()]
     computed = ["weight_noised", "weight_other", "weight_std"]
     return Experiment(
-        id=artefact, paper=PAPER, title=title, kind="figure", seeds=1, keep=("checkpoint",),
+        id=artefact, paper=PAPER, title=title, kind="figure", seeds=1,
+        columns=computed_columns("MOSEI", {m: m.replace("_", " ") for m in computed}),
         rows=tuple(
             Row("", SYSTEM, label, baseline="proposed" if label.startswith("supervised") else "", cells={"MOSEI": c})
             for label, c, _ in shown
         ),
         figure={
             "kind": "attention", "metrics": computed, "computed": computed,
-            "settings": {"columns": list(NOISED), "sample": "first test sample of at least 45 word pieces", "seed": 0},
+            "settings": {"split": "test", "columns": list(NOISED), "pieces": 45, "seed": 0},
             "panels": [
                 {"title": f"({tag}) {label}", "rows": {"variant": label}, "group": "MOSEI", **pair}
                 for tag, (label, _, pair) in zip("abcd", shown)
             ],
         },
-        notes=(*NOTES, "Sample and noised columns of Figure 6 are not stated (ours); the columns are counted from 0. "
+        notes=(*NOTES, "The sample is the first of the test split with at least 45 word pieces (ours). The noised "
+                       "columns of Figure 6 are not stated (ours: those of Figure 3); columns are counted from 0. "
                        "The numbers beside the matrix are the mean weights of noised and other columns and the spread "
                        "of all."),
     )
@@ -73,7 +77,8 @@ def figure4() -> Experiment:
     }
     return Experiment(
         id="samlml-f4", paper=PAPER, title="Learning curves of two losses on MOSI", kind="figure", seeds=5,
-        rows=tuple(Row("", SYSTEM, end, cells={"MOSI": run("mosi")}) for end in ("first", "last")),
+        columns=computed_columns("MOSI", {m: m.replace("_", " ") for m in computed}, convention=EPOCH_LOSS),
+        rows=tuple(Row("", SYSTEM, end, block=end, cells={"MOSI": run("mosi")}) for end in ("first", "last")),
         figure={
             "kind": "dynamics", "metrics": list(computed), "computed": computed,
             "panels": [

@@ -1,7 +1,7 @@
 """SLaD: Sub-modal Label-aware Disentanglement (paper 002). Text and audio only."""
 
 from bench.matrix import Column, Config, Experiment, Row
-from experiments.common import columns, config
+from experiments.common import columns, computed, config
 
 PAPER = "slad"
 SYSTEM = "SLaD"
@@ -194,11 +194,12 @@ def figure5() -> Experiment:
     parts = {"text": "text input", "audio": "audio input", "fused": "fused features"}
     places = [(d, p) for d in ("MOSI", "SIMS") for p in parts]
     return Experiment(
-        id="slad-f5", paper=PAPER, title="t-SNE of input and fused features", kind="figure", seeds=5, keep=("latents",),
+        id="slad-f5", paper=PAPER, title="t-SNE of input and fused features", kind="figure", seeds=5,
+        columns=tuple(c for g in ("MOSI", "SIMS") for c in computed(g, {"silhouette": "silhouette"})),
         rows=tuple(Row("", SYSTEM, p, cells={d.upper(): run(d) for d in ("mosi", "sims")}) for p in parts),
         figure={
             "kind": "tsne", "metrics": ["silhouette"], "computed": ["silhouette"],
-            "settings": {"perplexity": 30, "split": "test", "pca": 50, "seed": 0},
+            "settings": {"perplexities": [30, 10], "split": "test", "pca": 50, "neighbours": 10, "seed": 0},
             "panels": [
                 {"title": f"({tag}) {d}, {parts[p]}", "rows": {"variant": p}, "group": d, "modality": p,
                  "colour": "sign of the label"}

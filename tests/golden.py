@@ -21,6 +21,7 @@ from experiments.common import config
 
 PATH = Path(__file__).with_name("golden.json")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
+SOUND = {"slad": {"audio_encoder": "tiny-audio", "heads": 4}}  # the tiny encoders' width is 64
 SYSTEMS = ("slad", "samlml", "cpsl", "ithp", "mag")
 
 
@@ -28,7 +29,7 @@ def cell_config(backbone: str, mixer: str, dataset: str = "mosi", **changes):
     """A cell as MS-Mix runs it, on small generated data, with the tiny encoder where one is fine-tuned."""
     c = config("msmix", backbone, dataset, mixer, **changes)
     if registry.load("models", backbone).Model.needs_tokens:
-        c = c.with_(backbone_params=TEXT_BACKBONES_ENCODER)
+        c = c.with_(backbone_params={**TEXT_BACKBONES_ENCODER, **SOUND.get(backbone, {})})
     return c.with_(dataset=f"synthetic-{dataset}", train={"batch_size": 16, "accumulate": 1, "max_epochs": 1})
 
 

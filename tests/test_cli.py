@@ -14,6 +14,10 @@ import pytest
 
 from bench.cli import main
 from bench.data.tools import write_synthetic
+from bench.plan import make_plan, read_manifest, write_manifest
+from bench.store import Store
+from bench.suites import suite
+from experiments import select
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,6 +135,26 @@ def test_run_fails_report_is_built_and_exit_code_is_1(capsys, tmp_path):
     assert code == 0 and page.name == "index.html" and "training diverged" in page.read_text()
     code, out, _ = run("run", "msmix-t1", *common, "--set", "train.max_epochs=1", "--set", "train.lr=1e30", "--workers", "1", capsys=capsys)
     assert code == 1 and "0 to run" in out, "a failed job is not run again unless asked"
+
+
+def test_settings_change_the_selected_cells_and_the_record_keeps_the_others(tmp_path):
+    """Two runs of parts of one table, each with settings of its own, are one table in the report."""
+    store, table = Store(tmp_path), select(["msmix-t1"])[0]
+
+    def record(only, *settings):
+        plan = make_plan([table], suite("quick"), store, only=only, settings=settings)
+        write_manifest(plan, store, None)
+        return plan
+
+    first = record("synthetic-mosi/lmf+*", "train.lr=0.5")
+    assert {c.train.get("lr") == 0.5 for c in first.experiments[0].configs() if c.backbone == "lmf"} == {True}
+    assert {c.train.get("lr") == 0.5 for c in first.experiments[0].configs() if c.backbone != "lmf"} == {False}
+    record("synthetic-mosi/tfn+none", "train.lr=0.25")
+    rates = {
+        (c.backbone, c.mixer): c.train.get("lr") for c in read_manifest([table], store, "quick")[0][0].configs()
+    }
+    assert rates["lmf", "none"] == rates["lmf", "msmix"] == 0.5 and rates["tfn", "none"] == 0.25
+    assert not {0.5, 0.25} & {v for (b, m), v in rates.items() if b != "lmf" and (b, m) != ("tfn", "none")}
 
 
 def test_doctor_says_what_will_run(capsys, monkeypatch, tmp_path):

@@ -31,7 +31,9 @@ def test_backbone_sections_are_accepted(file, backbone, dataset):
     assert set(mine) <= {"params", "train", "features", "source"} and section["source"]
     from_params(registry.load("models", backbone).Params, mine.get("params", {}), f"{backbone} in {file}.toml")
     p = from_params(Protocol, mine.get("train", {}), f"{backbone} in {file}.toml")
-    assert p.loss in ("l1", "mse", "bce") and p.scheduler in ("none", "plateau", "warmup-cosine", "warmup-linear")
+    assert p.loss in ("l1", "mse", "bce") and p.scheduler in (
+        "none", "plateau", "warmup-cosine", "warmup-linear", "warmup-cosine-step"
+    )
     features = mine.get("features", section.get("features", "unaligned"))
     assert dataset in registry.names("datasets") and features in spec(dataset).features
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from bench.analysis.results import DONE, FAILED, MISSING, NAN, STALE, Cell, Results
 from bench.analysis.stats import paired
 from bench.matrix import Column, Config, Experiment, Row, seeds
+from bench.measure.needs import point
 
 AVERAGE = "Avg."  # variant of a row that averages the other variants of its system
 _GRAVITY = (DONE, STALE, MISSING, FAILED)
@@ -59,7 +60,7 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
     "Avg." (mean over the other variants of their system, seed by seed), columns "<metric>_change" (percent against the
     block's proposed row) and "<metric>_p_value" (paired t-test against it)."""
     wanted = seeds(e.seeds if n_seeds is None or not e.seeds else n_seeds)
-    lines = [[results.cell(config_of(row, c), c, wanted, row.points) for c in e.columns] for row in e.rows]
+    lines = [[_cell(e, row, c, results, wanted) for c in e.columns] for row in e.rows]
     for i, row in enumerate(e.rows):
         if row.variant == AVERAGE and not any(c.configs for c in lines[i]):
             parts = [lines[k] for k, r in enumerate(e.rows) if k != i and (r.backbone, r.method) == row.key[:2]]
@@ -76,6 +77,14 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
                     lines[i][j] = replace(mine, derived=True, fixed=compute(mine, full) if full else NAN)
         _mark(lines, j, column, grid.blocks)
     return Grid(e, wanted, tuple(map(tuple, lines)))
+
+
+def _cell(e: Experiment, row: Row, column: Column, results: Results, wanted: tuple[int, ...]) -> Cell:
+    computed = point(e, row, column)
+    config = config_of(row, column)
+    if computed is None:
+        return results.cell(config, column, wanted, row.points)
+    return results.cell(config, column, wanted, (computed,), late=True)
 
 
 def _average(cells: list[Cell], wanted: tuple[int, ...]) -> Cell:

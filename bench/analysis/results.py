@@ -120,8 +120,12 @@ class Results:
         runs = (self.run(c, s) for c in cell.configs for s in cell.seeds)
         return [r for r in runs if r["status"] == DONE]
 
-    def cell(self, config: Config | None, column: Column, wanted: tuple[int, ...], points: Sequence[str] = ()) -> Cell:
-        """The cell of a config in a column. points: of its corruption sweep, to be averaged seed by seed."""
+    def cell(
+        self, config: Config | None, column: Column, wanted: tuple[int, ...], points: Sequence[str] = (),
+        late: bool = False,
+    ) -> Cell:
+        """The cell of a config in a column. points: of its corruption sweep, to be averaged seed by seed. late: the value
+        is computed after the run, which counts as missing until then."""
         if config is None:
             return Cell((), wanted)
         if column.source:
@@ -129,6 +133,8 @@ class Results:
         states = tuple(self.run(config, s)["status"] for s in wanted)
         keys = [f"{column.metric}@{p}" for p in points] or [column.metric]
         found = [self._values.get((config.id, k)) or self._cost(config, k, wanted) for k in keys]
+        if late:
+            states = tuple(MISSING if s == DONE and seed not in found[0] else s for seed, s in zip(wanted, states))
         scale = (100.0 if column.percent else 1.0) / len(keys)
         values = tuple(
             scale * math.fsum(f.get(s, NAN) for f in found) if state == DONE else NAN

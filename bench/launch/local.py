@@ -12,7 +12,9 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.launch.worker import Outcome, Task, run_task
 from bench.matrix import Job
-from bench.store import Store
+from bench.measure import spec
+from bench.measure.needs import Measure
+from bench.store import DONE, Store
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _ATTEMPTS = 2
@@ -35,10 +37,12 @@ def run_jobs(
     jobs: Sequence[Job], store: Store, slots: Sequence[str], data_dir: Path | None = None, timeout: float | None = None,
     keep: Callable[[Job], tuple[str, ...]] = lambda job: (), fail_fast: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
+    measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (),
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends. Ctrl-C ends the workers and is re-raised:
     finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256 of the file at hand; a
-    job that another launcher has finished on it meanwhile is not run again."""
+    job that another launcher has finished on it meanwhile is not run again. `measures`: what to compute from a job's
+    weights, right after its training in the same worker; a job that is done and lacks them is given for them alone."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     from joblib.externals.loky import ProcessPoolExecutor
@@ -58,7 +62,7 @@ def run_jobs(
             tasks = [
                 Task(
                     j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j),
-                    (data or {}).get((j.config.dataset, j.config.features)),
+                    (data or {}).get((j.config.dataset, j.config.features)), measures(j),
                 )
                 for j in left.values()
             ]
@@ -73,14 +77,15 @@ def run_jobs(
                         if fail_fast and outcomes[-1].status == "failed":
                             return outcomes
             except BrokenProcessPool:
-                _after_crash(left, attempts, store, Path(slot_folder), ended)
+                _after_crash(left, attempts, store, Path(slot_folder), ended, measures)
             finally:
                 pool.shutdown(wait=True, kill_workers=True)
     return outcomes
 
 
 def _after_crash(
-    left: dict[str, Job], attempts: dict[str, int], store: Store, slot_folder: Path, ended: Callable[[Outcome], None]
+    left: dict[str, Job], attempts: dict[str, int], store: Store, slot_folder: Path, ended: Callable[[Outcome], None],
+    measures: Callable[[Job], tuple[Measure, ...]],
 ) -> None:
     """A worker was killed. Jobs that ended in the meantime are taken from disk; those it was running get one more
     try, then count as failed."""
@@ -94,7 +99,12 @@ def _after_crash(
             outcome = Outcome(job, store.status(job), 0.0)
         elif attempts[job.id] >= _ATTEMPTS:
             error = f"its worker was killed {_ATTEMPTS} times (out of memory?)"
-            store.fail(job, error, "WorkerKilled")
+            if store.status(job) == DONE:  # it died in a measure: the first one that is not there
+                lacking = [m for m in measures(job) if spec.load_numbers(store, job, m) is None]
+                for m in lacking[:1]:
+                    spec.fail(store, job, m, f"{m.kind}: {error}")
+            else:
+                store.fail(job, error, "WorkerKilled")
             outcome = Outcome(job, "failed", 0.0, error)
         else:
             continue

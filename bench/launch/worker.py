@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.matrix import Job
+from bench.measure import spec
+from bench.measure.needs import Measure
 from bench.store import DONE, Store
 
 _slot: int | None = None  # this process's device slot, held until it dies
@@ -27,6 +29,7 @@ class Task:
     timeout: float | None
     keep: tuple[str, ...]
     data_sha256: str | None = None  # of the feature file at hand: results on another one are run again
+    measures: tuple[Measure, ...] = ()  # what figures want computed from the job's weights
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def run_task(task: Task) -> Outcome:
-    """Run one job; never raises for a job's own failure."""
+    """Train one job, unless that is done, and make the measures that it lacks; never raises for a job's own failure.
+
+    The job's weights stay in its folder until all its measures are there, or for good where the task asks to keep them.
+    """
     import time
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle: it ends the workers
@@ -85,7 +91,13 @@ def run_task(task: Task) -> Outcome:
     began = time.perf_counter()
     config = task.job.config
     at_hand = {(config.dataset, config.features): task.data_sha256} if task.data_sha256 else {}
-    if Store(task.results).status(task.job, at_hand) == DONE:  # another launcher has run it meanwhile
+    store = Store(task.results)
+    trained = store.status(task.job, at_hand) == DONE  # another launcher may have run it meanwhile
+
+    def lacking() -> list[Measure]:
+        return [m for m in task.measures if spec.load_numbers(store, task.job, m) is None]
+
+    if trained and not lacking():
         (Path(task.slot_folder) / f"{task.job.id}.ended").touch()
         return Outcome(task.job, "done", 0.0)
     import torch
@@ -96,12 +108,41 @@ def run_task(task: Task) -> Outcome:
     if not device:
         torch.set_num_threads(1)
         keep_freed_memory()
+    on = "cuda" if device else "cpu"
     try:
-        with _time_limit(task.timeout):
-            run(task.job, Store(task.results), task.data_dir, "cuda" if device else "cpu", task.keep)
-        outcome = Outcome(task.job, "done", time.perf_counter() - began)
+        if not trained or lacking() and not store.checkpoint(task.job).exists():
+            with _time_limit(task.timeout):
+                run(task.job, store, task.data_dir, on, ("checkpoint",) if task.measures else task.keep)
+        error = _measure(task, store, lacking(), on)
+        if not lacking() and "checkpoint" not in task.keep:
+            store.checkpoint(task.job).unlink(missing_ok=True)
+        outcome = Outcome(task.job, "failed" if error else "done", time.perf_counter() - began, error)
     except Exception as e:  # noqa: BLE001 - recorded in failed.json and reported by the launcher
-        first = str(e).splitlines()[0] if str(e) else type(e).__name__
-        outcome = Outcome(task.job, "failed", time.perf_counter() - began, first)
+        outcome = Outcome(task.job, "failed", time.perf_counter() - began, _first_line(e))
     (Path(task.slot_folder) / f"{task.job.id}.ended").touch()
     return outcome
+
+
+def _measure(task: Task, store: Store, lacking: list[Measure], device: str) -> str:
+    """Make the measures a job lacks, each under the time limit of its own; "" or the first error. A failed measure is
+    recorded and stops no other."""
+    from bench.measure.run import run
+    from bench.measure.trained import restore
+
+    errors, trained = [], None
+    for m in lacking:
+        try:
+            with _time_limit(task.timeout):
+                trained = trained or restore(task.job, store, task.data_dir, device)
+                run(task.job, m, store, task.data_dir, device, trained)
+        except Exception as e:  # noqa: BLE001 - recorded beside the job and reported by the launcher
+            errors.append(f"{m.kind}: {_first_line(e)}")
+            spec.fail(store, task.job, m, errors[-1])
+    return errors[0] if errors else ""
+
+
+def _first_line(e: Exception) -> str:
+    from bench.errors import BenchError
+
+    first = str(e).splitlines()[0] if str(e) else ""
+    return first if isinstance(e, BenchError) and first else f"{type(e).__name__}: {first}".removesuffix(": ")

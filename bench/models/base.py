@@ -80,6 +80,7 @@ class Backbone(nn.Module):
     needs_tokens: bool = False  # wants text_bert, not text
     needs_words: bool = False  # reads audio and vision of word pieces (formats "word", "hkt", or an aligned file)
     needs_unimodal: bool = False  # wants label_text, label_audio, label_vision
+    eval_batch: int | None = None  # rows of a batch in evaluation, where the loop's number would be too large
     latent_dims: dict[str, tuple[int, ...]]  # modality -> shape of one sample's latent; set by __init__
     label_bound: float
     # A model that has unimodal features U_m [B, T, d] sets this to None and calls what it finds there on each, in

@@ -20,6 +20,7 @@ from bench.analysis.audit import audit
 from bench.analysis.results import Results, dataset_name
 from bench.errors import BenchError
 from bench.matrix import Experiment, expand
+from bench.measure import numbers
 from bench.report import html, latex, samples
 from bench.report.master import master_file
 from bench.report.records import Figure
@@ -72,6 +73,8 @@ def _build(
     draw = figures or _figures()
     jobs = expand(experiments, seeds)
     values, runs = store.frames(jobs, data_hashes)
+    computed = numbers.values(experiments, store, seeds)
+    values = pd.concat([values, computed], ignore_index=True) if len(computed) else values
     results, printed = Results(values, runs), Reported(reported)
     tables = []
     for e in experiments:
@@ -84,7 +87,7 @@ def _build(
         files = _write_table(t, out, suite) if t.layout.lines and e.columns else []
         texts[e.id] = [name.removesuffix(".tex") for name in files if name.endswith(".tex")]
         drawn = list(draw(e, t, store, out)) if draw else []
-        pdfs[e.id] = [(f.pdf, f"{f.title}. {f.caption}".strip()) for f in drawn if f.pdf]
+        pdfs[e.id] = [(f.pdf, " ".join(filter(None, (f"{f.title}.", f.caption, f.note)))) for f in drawn if f.pdf]
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
 

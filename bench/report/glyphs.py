@@ -69,5 +69,6 @@ def isolated(figure: Figure) -> dict[str, Any]:
         "svg": svg,
         "caption": figure.caption,
         "csv": figure.csv,
+        "pdf": figure.pdf,
         "note": figure.note,
     }

@@ -1,0 +1,75 @@
+"""What figures compute from a job's kept weights, on disk. Torch-free: plans, reports and figures read it.
+
+A measure (needs.py) lies in the folder of its job: <kind>-<id>.npz (arrays) and then, by rename, <kind>-<id>.json: its
+presence means done. A failed one leaves <kind>-<id>.failed.json.
+
+    landscape  alpha [P], beta [P] float64: offsets in units of the two directions; loss [P, P] float64, a row per alpha.
+               centre, loss_rise, rise_at_radius, curvature, evaluations
+    tsne       embedding_<perplexity> [n, 2] float32 of the first seed alone; label [n] float32, mixed [n] bool.
+               silhouette, knn_accuracy; where rows are mixed also silhouette_original, silhouette_mixed, ...
+    labels     label [N], mixed [M] float32. kl
+    probe      no arrays. <modality>:<metric>, as "text:non0_acc2"
+    attention  matrix [queries, keys] float32, noised [keys] bool, columns [k] int64. weight_noised, weight_other,
+               weight_std
+
+docs/figures.md says how each number is defined.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.matrix import Job
+from bench.measure.needs import VERSIONS, Measure, Need, Panel, measure_of, measures, panel_rows, point
+from bench.store import Store, read_json, write_json
+
+__all__ = [
+    "Measure", "Need", "Panel", "Values", "describe", "fail", "failure", "load", "load_numbers", "measure_of",
+    "measures", "panel_rows", "point", "seal",
+]
+
+Values = tuple[dict[str, float], dict[str, np.ndarray]]  # (numbers, arrays)
+
+
+def seal(store: Store, job: Job) -> str:
+    """Hash of the job's metrics: a measure of another training of the same job does not count."""
+    path = store.folder(job) / "metrics.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
+
+
+def load(store: Store, job: Job, measure: Measure) -> Values | None:
+    """(numbers, arrays) of a measure, None where it was not run on the job as it is now. An undefined number is NaN."""
+    numbers = load_numbers(store, job, measure)
+    if numbers is None:
+        return None
+    with np.load(_path(store, job, measure, ".npz"), allow_pickle=False) as f:
+        return numbers, {k: f[k] for k in f.files}
+
+
+def load_numbers(store: Store, job: Job, measure: Measure) -> dict[str, float] | None:
+    """The numbers of a measure alone."""
+    found = read_json(_path(store, job, measure, ".json"))
+    if found is None or found["seal"] != seal(store, job):
+        return None
+    return {k: float("nan") if v is None else float(v) for k, v in found["numbers"].items()}
+
+
+def failure(store: Store, job: Job, measure: Measure) -> str:
+    """Why a measure failed, or "" where it did not."""
+    return (read_json(_path(store, job, measure, ".failed.json")) or {}).get("error", "")
+
+
+def fail(store: Store, job: Job, measure: Measure, error: str) -> None:
+    """Record a failed measure."""
+    write_json(_path(store, job, measure, ".failed.json"), {"error": error, **describe(measure)})
+
+
+def describe(measure: Measure) -> dict[str, Any]:
+    """What a measure's files say of it."""
+    return {"kind": measure.kind, "settings": measure.settings, "version": VERSIONS[measure.kind]}
+
+
+def _path(store: Store, job: Job, measure: Measure, suffix: str) -> Path:
+    return store.folder(job) / f"{measure.stem}{suffix}"
