@@ -4,6 +4,7 @@ data, in one clear line; 130 after Ctrl-C."""
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,12 +179,14 @@ def _run(args: argparse.Namespace) -> int:
         seconds = plan.remaining_seconds(training, device) / len(slots)
         print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
         progress = Progress(jobs, len(slots), plan.seconds[device])
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the workers as Ctrl-C does
         try:
             outcomes = run_jobs(
                 jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast,
                 progress, plan.data, lambda j: plan.figures.lacking(j, args.retry_failed),
             )
         finally:
+            signal.signal(signal.SIGTERM, before)
             progress.close()
     failed = [j for j in plan.jobs if store.status(j) == "failed"]
     unmeasured = plan.figures.failed(store)

@@ -121,10 +121,16 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
     assert f"{len(done)} were done before" in out
 
 
-def test_ctrl_c_says_how_to_resume(tmp_path, bench):
+@pytest.mark.parametrize("stop", [
+    lambda pid: os.killpg(pid, signal.SIGINT),  # Ctrl-C reaches the whole group
+    lambda pid: os.kill(pid, signal.SIGTERM),  # a scheduler tells the launcher alone
+])
+def test_ctrl_c_says_how_to_resume(tmp_path, bench, stop):
     p = bench("run", "msmix-t1", *ONE_CELL, "--set", "train.max_epochs=5000", "--set", "train.patience=5000", "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
-    os.killpg(p.pid, signal.SIGINT)
+    workers = workers_of(p.pid)
+    stop(p.pid)
     out, _ = p.communicate(timeout=60)
+    wait_for(lambda: not [w for w in workers if Path(f"/proc/{w}").exists()], seconds=20)  # none is left behind
     assert p.returncode == 130 and "the same command continues" in out and "Traceback" not in out
     assert not list(tmp_path.glob("*/*/*/metrics.json")) and not list(tmp_path.glob("*/*/*/failed.json"))
