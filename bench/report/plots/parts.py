@@ -172,5 +172,7 @@ def same_limits(groups: Mapping[Any, Sequence[Axes]]) -> None:
     """One y range for panels that show the same quantity."""
     for axes in groups.values():
         limits = [a.get_ylim() for a in axes]
+        low, high = min(lo for lo, _ in limits), max(hi for _, hi in limits)
+        margin = 0.03 * (high - low)  # of a panel whose points are all alike, its own margin is next to nothing
         for a in axes:
-            a.set_ylim(min(lo for lo, _ in limits), max(hi for _, hi in limits))
+            a.set_ylim(low - margin, high + margin)
