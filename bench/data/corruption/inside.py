@@ -38,6 +38,7 @@ class Inside:
             raise BenchError(f"{name} reads word pieces and has no text_encoder for noise or a mean to act on")
         self._encoder_kinds = kinds
         self.noisy = self.noisy or ("text",)
+        model.reads_padding = True  # a mean is as long as the text, and noise must not depend on the rest of the batch
         self._encoder.register_forward_hook(self._encoded)
 
     def now(self, parts: tuple[Part, ...], draws: Draws) -> None:
