@@ -49,3 +49,18 @@ def test_claims_on_other_files_are_not_called_reproduced(tmp_path, capsys):
     assert main(["report", "--results", str(REFERENCE), "--out", str(tmp_path)]) == 0
     page = (tmp_path / "index.html").read_text()
     assert "not holding on these files" in page and "not reproduced" not in page
+
+
+@pytest.mark.parametrize(("backbone", "mixers", "at_least"), [
+    ("mult", ("none", "manifold", "multimix", "advmixup", "powmix", "msmix"), 2), ("misa", ("none", "powmix", "msmix"), 1),
+    ("self_mm", ("none", "powmix", "msmix"), 1), ("almt", ("none", "powmix", "msmix"), 1),
+    ("cpsl", ("none",), 1), ("samlml", ("none",), 1),
+])
+def test_other_backbones_pass_ridge_on_the_text(backbone, mixers, at_least):
+    """So many seeds per method, and non-0 Acc2 of 79.5 % or more in the mean."""
+    jobs = [j for j in Store(REFERENCE).scan() if j.config.backbone == backbone]
+    values, _ = Store(REFERENCE).frames(jobs)
+    scores = values[(values.split == "test") & (values.metric == "non0_acc2")]
+    assert set(scores.mixer) == set(mixers)
+    for _, of_method in scores.groupby("mixer"):
+        assert of_method.seed.nunique() >= at_least and of_method.value.mean() >= 0.795
