@@ -19,7 +19,7 @@ from bench.measure.spec import Values
 from bench.measure.surface import Surface
 from bench.measure.trained import Trained
 from bench.store import write_atomic
-from bench.train.loop import EVAL_BATCH, criterion
+from bench.train.loop import criterion, evaluation_batches, predict
 from bench.train.protocol import Protocol
 
 ANGLES = 16  # points on the circle
@@ -37,7 +37,7 @@ def task(settings: dict, p: Protocol):
 def surface(t: Trained, settings: dict, batched: bool = True) -> Surface:
     """The job's surface over the subset, in the directions of the settings."""
     rows = t.rows(settings["split"], settings["samples"], settings["seed"])
-    batches = [t.data.batch(settings["split"], part) for part in rows.split(EVAL_BATCH)]
+    batches = [t.data.batch(settings["split"], part) for part in evaluation_batches(t.model, rows)]
     weights = trained_parameters(t.model)
     first, second = directions(weights, settings["seed"], settings["normalise"], settings["vectors"])
     return Surface(t.model, batches, first, second, task(settings, t.protocol), batched=batched)
@@ -49,9 +49,7 @@ def centre(t: Trained, settings: dict) -> float:
     split, loss = settings["split"], task(settings, t.protocol)
     rows = t.rows(split, settings["samples"], settings["seed"])
     label = torch.from_numpy(t.data.labels(split).astype(np.float64))[rows.cpu()]
-    with torch.no_grad():
-        found = [t.model(t.data.batch(split, part)).prediction.float() for part in rows.split(EVAL_BATCH)]
-    value = float(loss(torch.cat(found).cpu().double(), label))
+    value = float(loss(torch.from_numpy(predict(t.model, t.data, split, rows)), label))
     stored = t.predictions.get(f"{split}_prediction")
     if stored is not None:
         expected = float(loss(torch.from_numpy(stored)[rows.cpu()], label))

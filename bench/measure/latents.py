@@ -14,7 +14,7 @@ from bench.measure.trained import Trained
 from bench.mixers.base import Mixed
 from bench.mixers.sampling import modality_groups
 from bench.models.base import Latents
-from bench.train.loop import EVAL_BATCH, epoch_batches
+from bench.train.loop import epoch_batches, evaluation_batches
 
 FUSED = "fused"  # not a latent: what the fusion network makes of them, before its head
 
@@ -41,7 +41,7 @@ def representations(t: Trained, split: str, names: Sequence[str], rows: Tensor |
     """name -> [n, D] of rows of a split (all by default). `FUSED` names the fused features."""
     rows = torch.arange(t.data.size(split), device=t.data.device) if rows is None else rows
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for part in rows.split(EVAL_BATCH):
+    for part in evaluation_batches(t.model, rows):
         latents = t.model.encode(t.data.batch(split, part)).latents
         for name in names:
             if name == FUSED and name not in latents:

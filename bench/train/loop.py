@@ -101,12 +101,17 @@ def step_losses(
     return losses, (encoded, output)
 
 
+def evaluation_batches(model: Backbone, rows: Tensor) -> tuple[Tensor, ...]:
+    """Rows [n] of a split in batches as large as the model is evaluated in."""
+    return rows.split(model.eval_batch or EVAL_BATCH)
+
+
 @torch.no_grad()
-def predict(model: Backbone, data: Resident, split: str) -> np.ndarray:
-    """Predictions of a split, [N] float64, in file order, evaluation mode."""
+def predict(model: Backbone, data: Resident, split: str, rows: Tensor | None = None) -> np.ndarray:
+    """Predictions [n] float64 of rows of a split (all in file order by default), evaluation mode."""
     model.eval()
-    rows = torch.arange(data.size(split), device=data.device)
-    parts = [model(data.batch(split, r)).prediction.float() for r in rows.split(model.eval_batch or EVAL_BATCH)]
+    rows = torch.arange(data.size(split), device=data.device) if rows is None else rows
+    parts = [model(data.batch(split, r)).prediction.float() for r in evaluation_batches(model, rows)]
     return torch.cat(parts).cpu().numpy().astype(np.float64)
 
 
