@@ -17,3 +17,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (papers, fixtures, real data), which is not here")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def no_fsync():
+    """Hundreds of small files: flushing each to disk is not what is tested there."""
+    real, os.fsync = os.fsync, lambda _: None
+    yield
+    os.fsync = real

@@ -1,6 +1,5 @@
 """The papers' figures from planted results: what is drawn, what is said of what is not, and how it looks."""
 
-import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,16 +23,11 @@ from bench.store import Store
 from experiments import all_experiments
 from tests import planted, planted_figures
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 FIGURES = [e.id for e in all_experiments().values() if e.kind == "figure"]
 LINES = [i for i in FIGURES if all_experiments()[i].figure["kind"] == "line"]
 N = 3  # planted seeds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    real, os.fsync = os.fsync, lambda _: None
-    yield
-    os.fsync = real
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """LaTeX of the report: layout, and that pdflatex accepts it without boxes sticking out."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -19,14 +18,9 @@ from bench.report.verdict import Reported
 from bench.store import Store
 from tests import planted
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0L9 9"/></svg>'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    real, os.fsync = os.fsync, lambda _: None
-    yield
-    os.fsync = real
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,15 +23,9 @@ from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, Reported, judge
 from bench.store import Store
 from tests import planted
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 AVG, MAE, CORR = 3, 1, 2  # columns of the planted table
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    """Hundreds of small files: flushing each to disk is not what is tested here."""
-    real, os.fsync = os.fsync, lambda _: None
-    yield
-    os.fsync = real
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Two results folders side by side."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +12,7 @@ from bench.report.compare import Side, compare, differences, labels
 from bench.store import Store
 from tests import planted
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    real, os.fsync = os.fsync, lambda _: None
-    yield
-    os.fsync = real
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def _folder(root, gain: float = 0.0, version: int = 1, n: int = 5) -> list[Job]:
