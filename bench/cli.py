@@ -162,13 +162,6 @@ def _run(args: argparse.Namespace) -> int:
         _check_gpus(gpus)
     store = Store(args.results)
     write_manifest(plan, store, args.seeds)
-    keep: dict[str, set[str]] = {}
-    for e in plan.experiments:
-        for c in e.configs():
-            keep.setdefault(c.id, set()).update(e.keep)
-    if args.keep_checkpoints:
-        for j in plan.figures.jobs:
-            keep[j.config.id].add("checkpoint")
     if not plan.jobs:
         print("nothing is trained for this; `bench report` draws it")
         return 0
@@ -182,7 +175,8 @@ def _run(args: argparse.Namespace) -> int:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the workers as Ctrl-C does
         try:
             outcomes = run_jobs(
-                jobs, store, slots, args.data, args.timeout, lambda j: tuple(keep.get(j.config.id, ())), args.fail_fast,
+                jobs, store, slots, args.data, args.timeout,
+                lambda j: ("checkpoint",) if args.keep_checkpoints and j.id in plan.figures.of else (), args.fail_fast,
                 progress, plan.data, lambda j: plan.figures.lacking(j, args.retry_failed),
             )
         finally:

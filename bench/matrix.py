@@ -154,7 +154,6 @@ class Experiment:
     primary: str = ""  # metric of the family
     notes: tuple[str, ...] = ()  # choices of ours that the paper leaves open
     figure: Params = field(default_factory=lambda: _EMPTY)  # kind and axes, for report/figures.py
-    keep: tuple[str, ...] = ()  # extra outputs its jobs must store for good: "checkpoint"
     doc: str = ""
 
     def configs(self) -> list[Config]:
