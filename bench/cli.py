@@ -4,7 +4,6 @@ data, in one clear line; 130 after Ctrl-C."""
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,42 +104,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_plan(args: argparse.Namespace, everything: bool = False):
-    from bench.plan import make_plan
-    from bench.store import Store
-    from bench.suites import suite
-    from experiments import select
+    from bench import api
 
-    s = suite(args.suite or "quick")
-    if args.data is not None and not args.data.is_dir():
-        raise BenchError(f"--data {args.data}: no such folder")
-    chosen = select(args.artefacts or (() if everything or s.artefacts == ("*",) else s.artefacts))
-    return make_plan(chosen, s, Store(args.results), args.data, args.seeds, args.only, args.settings)
+    return api.plan(
+        args.artefacts, args.suite or "quick", args.data, args.results, args.seeds, args.only, args.settings, everything
+    )
 
 
 def _list(args: argparse.Namespace) -> int:
-    from bench import overview
+    from bench.terminal import plans
 
-    overview.print_list(_make_plan(args, everything=True))
+    plans.print_list(_make_plan(args, everything=True))
     return 0
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from bench import overview
+    from bench.terminal import plans
 
     plan = _make_plan(args)
     if args.json:
-        print(json.dumps(overview.as_json(plan), indent=1))
+        print(json.dumps(plans.as_json(plan), indent=1))
     else:
-        overview.print_plan(plan)
+        plans.print_plan(plan)
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from bench import overview
-    from bench.launch.local import device_slots, run_jobs
-    from bench.plan import write_manifest
-    from bench.progress import Progress, clock
+    from bench import api
+    from bench.launch.local import device_slots
     from bench.store import Store
+    from bench.terminal import plans
+    from bench.terminal.console import clock
+    from bench.terminal.progress import Progress
 
     try:
         gpus = [int(g) for g in args.gpus.split(",") if g]
@@ -149,7 +144,7 @@ def _run(args: argparse.Namespace) -> int:
     slots = device_slots(gpus, args.per_gpu, args.workers)
     plan = _make_plan(args)
     jobs = [*plan.todo(args.retry_failed), *plan.figures.to_measure(args.retry_failed)]
-    overview.print_plan(plan, brief=True)
+    plans.print_plan(plan, brief=True)
     if args.dry_run:
         for j in jobs:
             print(f"would run {j.folder}" + "".join(f", {m.stem}" for m in plan.figures.lacking(j, args.retry_failed)))
@@ -160,33 +155,26 @@ def _run(args: argparse.Namespace) -> int:
         raise BenchError(next(iter(plan.blocked.values())))
     if gpus:
         _check_gpus(gpus)
-    store = Store(args.results)
-    write_manifest(plan, store, args.seeds)
-    if not plan.jobs:
-        print("nothing is trained for this; `bench report` draws it")
-        return 0
-    outcomes = []
+    device = "gpu" if gpus else "cpu"
     if jobs:
-        device = "gpu" if gpus else "cpu"
         training = [*plan.todo(args.retry_failed), *plan.figures.to_retrain(args.retry_failed)]
         seconds = plan.remaining_seconds(training, device) / len(slots)
         print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
-        progress = Progress(jobs, len(slots), plan.seconds[device])
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the workers as Ctrl-C does
-        try:
-            outcomes = run_jobs(
-                jobs, store, slots, args.data, args.timeout,
-                lambda j: ("checkpoint",) if args.keep_checkpoints and j.id in plan.figures.of else (), args.fail_fast,
-                progress, plan.data, lambda j: plan.figures.lacking(j, args.retry_failed),
-            )
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            progress.close()
-    failed = [j for j in plan.jobs if store.status(j) == "failed"]
-    unmeasured = plan.figures.failed(store)
-    overview.print_failures(failed, store, unmeasured)
-    print(f"{sum(o.status == 'done' for o in outcomes)} done, {len(failed) + len(unmeasured)} failed, {plan.count('done')} were done before")
-    return 1 if failed or unmeasured else 0
+    progress = Progress(jobs, len(slots), plan.seconds[device])
+    try:
+        found = api.run(
+            plan, args.results, args.data, slots, args.seeds, args.timeout, args.retry_failed, args.fail_fast,
+            args.keep_checkpoints, progress,
+        )
+    finally:
+        progress.close()
+    if not plan.jobs:
+        print("nothing is trained for this; `bench report` draws it")
+        return 0
+    plans.print_failures(found.failed, Store(args.results), found.unmeasured)
+    done = sum(o.status == "done" for o in found.outcomes)
+    print(f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before")
+    return 0 if found.ok else 1
 
 
 def _check_gpus(gpus: list[int]) -> None:
@@ -198,7 +186,7 @@ def _check_gpus(gpus: list[int]) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from bench.overview import build_report, watch_report
+    from bench import api
 
     if args.compare:
         from bench.report.compare import compare
@@ -208,25 +196,23 @@ def _report(args: argparse.Namespace) -> int:
                 raise BenchError(f"--compare {folder}: no such folder")
         print(compare(*args.compare, args.out or Path("reports/compare")))
         return 0
-    if not args.results.is_dir():
-        raise BenchError(f"no results in {args.results}; `bench run` makes them, --results names another folder")
-    page = watch_report(args) if args.watch else build_report(args)
-    print(page)
+    what = (args.artefacts, args.results, args.suite, args.data, args.out)
+    print(api.watch(args.watch, *what, lambda line: print(line, flush=True)) if args.watch else api.report(*what))
     return 0
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from bench.overview import print_audit
+    from bench.terminal.checks import print_audit
 
     print_audit(args.out)
     return 0
 
 
 def _data(args: argparse.Namespace) -> int:
-    from bench import overview
-
     if args.action == "check":
-        return overview.print_data_check(args.dir)
+        from bench.terminal.checks import print_data_check
+
+        return print_data_check(args.dir)
     if args.action == "synth":
         from bench.data.tools import write_synthetic
 
@@ -246,9 +232,9 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from bench import overview
+    from bench.terminal.checks import print_doctor
 
-    return overview.print_doctor(args.data)
+    return print_doctor(args.data)
 
 
 if __name__ == "__main__":

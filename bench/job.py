@@ -23,7 +23,7 @@ from bench.matrix import Job
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Inputs
-from bench.models.cost import gflops
+from bench.models.parts.cost import gflops
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.loop import Streams, fit, predict, task_loss

@@ -190,3 +190,11 @@ def weighted_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float
     confusion = np.bincount(truth * k + predicted, minlength=k * k).reshape(k, k)  # (true, predicted)
     n, m, hits = confusion.sum(1), confusion.sum(0), np.diagonal(confusion)
     return float(np.sum(n * (2 * hits / np.maximum(n + m, 1))) / len(truth))
+
+
+_LOWER = {"mae", "params", "gflops", "kl", "loss_rise", "drop", "loss"}
+
+
+def higher_is_better(metric: str) -> bool:
+    """False for errors, costs, losses and p-values."""
+    return not (metric in _LOWER or metric.endswith(("_p_value", "seconds_per_epoch", "_loss", "_drop")))

@@ -2,7 +2,7 @@
 
 memory   keep_freed_memory (bench/launch/memory.py): freed tensors stay in the process. A property of the process, so
          each side runs in processes of its own, alternating.
-outer    TFN's first fusion layer rebuilt chunk by chunk (bench/models/outer.py) against the stored outer product.
+outer    TFN's first fusion layer rebuilt chunk by chunk (bench/models/parts/outer.py) against the stored outer product.
 
     python benchmarks/cpu_step.py            # writes benchmarks/cpu_step.json
 

@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.analysis.cells import higher_is_better
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.errors import BenchError
 from bench.matrix import Column, Config
-from bench.metrics import METRICS
+from bench.metrics import METRICS, higher_is_better
 from bench.train import protocol
 
 COMPUTED = {  # metric that a figure computes -> its definition in a few words; docs/figures.md has the rest

@@ -175,7 +175,7 @@ def _slots_mult(model: mult.MulT) -> Slots:
 
 
 def _slots_tower(stack: str, tower: int, name: str, levels: int) -> Slots:
-    """Slots of one encoder of a bench.models.towers.Towers stack."""
+    """Slots of one encoder of a bench.models.parts.towers.Towers stack."""
     slots: Slots = {}
     for part in ("weight", "bias"):
         slots[f"{name}.layer_norm.{part}"] = (f"{stack}.end_{part}", (tower,))

@@ -11,10 +11,27 @@ import pytest
 from sklearn.metrics import f1_score
 
 from bench.analysis import reported
-from bench.analysis.audit import CHECKS, LEVELS, audit, grim_table, grim_totals, summary, write_csv
-from bench.analysis.audit import averages, duplicates, grim, marks, pairs, pvalues, quotes, series, spread
+from bench.analysis.audit import (
+    CHECKS,
+    LEVELS,
+    audit,
+    averages,
+    duplicates,
+    grim,
+    grim_table,
+    grim_totals,
+    marks,
+    pairs,
+    pvalues,
+    quotes,
+    series,
+    spread,
+    summary,
+    write_csv,
+)
 from bench.analysis.audit.testsets import TEST_SETS, samples
-from bench.analysis.cells import half_unit, label, number, selects
+from bench.analysis.cells import half_unit, label
+from bench.selectors import number, selects
 
 COLUMNS = (
     "artefact", "dataset", "backbone", "method", "variant", "metric", "convention", "unit", "mean_text", "std_text",

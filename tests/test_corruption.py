@@ -11,9 +11,9 @@ from torch import nn
 from bench import registry
 from bench.data.corruption import frames, missing, noise, parse
 from bench.data.corruption.corrupted import Corrupted
-from bench.data.corruption.draws import Draws, _mix, _unit
 from bench.data.corruption.spec import KINDS, Part
 from bench.data.dataset import load
+from bench.draws import Draws, _mix, _unit
 from bench.errors import BenchError
 from bench.job import build_data, build_model
 from bench.matrix import Job

@@ -8,8 +8,8 @@ import torch
 
 from bench import registry
 from bench.errors import BenchError
-from bench.models import adaptive, modulation, words
 from bench.models.base import Inputs
+from bench.models.parts import adaptive, modulation, words
 from bench.train.loop import criterion, step_losses
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol, from_params

@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 import pytest
 
 from bench import estimate, registry
-from bench.analysis.cells import selects
 from bench.analysis.claims import ledger
 from bench.analysis.grid import config_of
 from bench.analysis.reported import load
@@ -20,6 +19,7 @@ from bench.matrix import expand
 from bench.measure.needs import point
 from bench.metrics import METRICS
 from bench.report.verdict import Reported
+from bench.selectors import selects
 from bench.train.protocol import Protocol, from_params
 from experiments import all_experiments, differences, samlml
 from tests.conftest import ROOT

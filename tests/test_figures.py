@@ -12,13 +12,13 @@ from matplotlib.text import Text
 from mpl_toolkits.mplot3d import Axes3D
 from scipy import stats
 
-from bench.analysis.cells import selects
 from bench.matrix import Experiment, Job, expand, seeds
 from bench.measure import spec
 from bench.report import figures
 from bench.report.latex import escape
 from bench.report.plots import render
 from bench.report.records import Figure
+from bench.selectors import selects
 from bench.store import Store
 from experiments import all_experiments
 from tests import planted, planted_figures

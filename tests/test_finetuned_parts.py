@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from bench.models.label_memory import LabelMemory
 from bench.models.misa import moment_discrepancy
-from bench.models.moe import MixtureOfExperts
-from bench.models.padded import PaddedBiLSTM, last_step
+from bench.models.parts.label_memory import LabelMemory
+from bench.models.parts.moe import MixtureOfExperts
+from bench.models.parts.padded import PaddedBiLSTM, last_step
 
 
 def test_the_padded_bilstm_is_the_packed_one():

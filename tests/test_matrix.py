@@ -106,6 +106,6 @@ def test_read_wing_never_imports_torch():
     import subprocess
     import sys
 
-    code = ("import sys, bench.matrix, bench.plan, bench.store, bench.cli, bench.overview, experiments;"
+    code = ("import sys, bench.matrix, bench.plan, bench.store, bench.cli, bench.api, bench.terminal.plans, bench.terminal.checks, experiments;"
             "experiments.all_experiments(); sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,11 +7,12 @@ import torch
 from torch.func import functional_call, stack_module_state
 
 from bench.errors import BenchError
-from bench.models import lmf, mult, outer, tfn
+from bench.models import lmf, mult, tfn
 from bench.models.base import Inputs
-from bench.models.layers import dropout, prepend_one, sinusoid
-from bench.models.lstm import LSTM, unroll, use_unrolled
-from bench.models.towers import Fold, Towers
+from bench.models.parts import outer
+from bench.models.parts.layers import dropout, prepend_one, sinusoid
+from bench.models.parts.lstm import LSTM, unroll, use_unrolled
+from bench.models.parts.towers import Fold, Towers
 
 POOLED = Inputs(text=(7, 24), audio=(1, 6), vision=(1, 10))
 ALIGNED = Inputs(text=(11, 24), audio=(11, 6), vision=(11, 10), aligned=True)

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from bench.models import almt, glomo, misa, self_mm
 from bench.models.base import Inputs
-from bench.models.label_memory import FUSION, LabelMemory
-from bench.models.text import Hidden
+from bench.models.parts.label_memory import FUSION, LabelMemory
+from bench.models.parts.text import Hidden
 from tests.parity_maps_finetuned import ALMT_RULES, GLOMO_RULES, MISA_RULES, SELF_MM_RULES, Names, vision
 
 FOLDER = Path(os.environ.get("BENCH_PARITY_DIR") or Path(__file__).parents[1].parent / "shared" / "parity")

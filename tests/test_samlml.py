@@ -10,10 +10,10 @@ from torch import nn
 
 from bench import registry
 from bench.errors import BenchError
-from bench.models import cost, ranking
 from bench.models.base import Inputs
+from bench.models.parts import cost, ranking
+from bench.models.parts.supervised_attention import Attention, Decomposition, information_loss
 from bench.models.samlml import MODALITIES, TABLE4_ROWS, TABLE12_ROWS, Model, Params
-from bench.models.supervised_attention import Attention, Decomposition, information_loss
 from bench.train.loop import criterion, step_losses
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol

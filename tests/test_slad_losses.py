@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from bench.errors import BenchError
-from bench.models import slad_losses
-from bench.models.audio_encoder import AudioEncoder, Bins
+from bench.models.parts import slad_losses
+from bench.models.parts.audio_encoder import AudioEncoder, Bins
 from tests.test_slad import FEATURES, parts
 
 pytest.importorskip("transformers")

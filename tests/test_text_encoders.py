@@ -14,7 +14,7 @@ from bench import encoders
 from bench.data.encode import encode_file
 from bench.data.unpickle import load_pickle
 from bench.errors import BenchError, DataError
-from bench.models.text import TextEncoder
+from bench.models.parts.text import TextEncoder
 
 transformers = pytest.importorskip("transformers")
 

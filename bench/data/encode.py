@@ -32,7 +32,7 @@ def encode_file(in_pickle: str | os.PathLike, out_pickle: str | os.PathLike, enc
     for split in SPLITS:
         _check(data, split, source)
 
-    from bench.models.text import TextEncoder
+    from bench.models.parts.text import TextEncoder
 
     model = TextEncoder(encoder, finetune=False).to(device)
     for split in SPLITS:

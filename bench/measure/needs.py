@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from bench.analysis.cells import selects
 from bench.matrix import Column, Config, Experiment, Row, canonical
+from bench.selectors import selects
 
 VERSIONS = {"landscape": 1, "tsne": 1, "labels": 1, "probe": 1, "attention": 1}  # of the code that computes each kind
 MEASURED = {"density": "labels", "bars": "probe", **{k: k for k in ("landscape", "tsne", "attention")}}  # figure kind

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.measure.directions import Weights
 from bench.models.base import Backbone, Batch
-from bench.models.lstm import use_unrolled
+from bench.models.parts.lstm import use_unrolled
 
 CPU_BUDGET = 1 << 30  # bytes that the points of a chunk may take on a CPU; on a GPU an eighth of its memory
 _INTERMEDIATES = 6  # a forward pass is taken to hold this many tensors of its largest size

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.text import Hidden, TextBackbone
+from bench.models.parts.text import Hidden, TextBackbone
 
 VERSION = 1
 

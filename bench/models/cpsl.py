@@ -46,14 +46,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import BenchError
-from bench.models import modulation
-from bench.models.adaptive import (
-    AdaptiveEncoder, Decoder, GatedFusion, Moments, gaussian_entropy, sample, softmax_entropy, statistical_loss,
-)
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.meter import Meter
-from bench.models.text import Hidden
-from bench.models.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, masked_mean, one_of
+from bench.models.parts import modulation
+from bench.models.parts.adaptive import (
+    AdaptiveEncoder,
+    Decoder,
+    GatedFusion,
+    Moments,
+    gaussian_entropy,
+    sample,
+    softmax_entropy,
+    statistical_loss,
+)
+from bench.models.parts.meter import Meter
+from bench.models.parts.text import Hidden
+from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, masked_mean, one_of
 
 VERSION = 1
 

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.moe import GATE_CDF_MEAN, Mixture, MixtureOfExperts
-from bench.models.text import BIAS_AND_NORM, Hidden, TextBackbone
-from bench.models.towers import Fold, Towers
+from bench.models.parts.moe import GATE_CDF_MEAN, Mixture, MixtureOfExperts
+from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
+from bench.models.parts.towers import Fold, Towers
 
 VERSION = 1
 

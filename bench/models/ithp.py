@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.text import Hidden
-from bench.models.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, initialise, one_of
+from bench.models.parts.text import Hidden
+from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, initialise, one_of
 
 VERSION = 1
 

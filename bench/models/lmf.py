@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bench.models.base import Backbone, Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.layers import FeatureNet, TextNet, prepend_one
+from bench.models.parts.layers import FeatureNet, TextNet, prepend_one
 
 VERSION = 1
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from bench import encoders
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.text import Hidden
-from bench.models.words import WordBackbone, initialise
+from bench.models.parts.text import Hidden
+from bench.models.parts.words import WordBackbone, initialise
 
 VERSION = 1
 

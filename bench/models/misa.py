@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.padded import PaddedBiLSTM
-from bench.models.text import Hidden, TextBackbone
+from bench.models.parts.padded import PaddedBiLSTM
+from bench.models.parts.text import Hidden, TextBackbone
 
 VERSION = 2
 

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
-from bench.models.layers import dropout, filled_steps
-from bench.models.towers import Fold, Towers
+from bench.models.parts.layers import dropout, filled_steps
+from bench.models.parts.towers import Fold, Towers
 
 VERSION = 1
 MODALITIES = ("text", "audio", "vision")

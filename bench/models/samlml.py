@@ -43,15 +43,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.corruption.draws import Draws
+from bench.draws import Draws
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.ranking import Mask, step_mean
-from bench.models.samlml_losses import inter_losses, intra_losses
-from bench.models.sequence_nets import ConvTransformer, Stack, TransformerConv
-from bench.models.supervised_attention import DETERMINISTIC, OFF, RANKING, Attention, Decomposition
-from bench.models.text import BIAS_AND_NORM, Hidden, TextBackbone
-from bench.models.words import RANGES, MinMax, one_of
+from bench.models.parts.ranking import Mask, step_mean
+from bench.models.parts.samlml_losses import inter_losses, intra_losses
+from bench.models.parts.sequence_nets import ConvTransformer, Stack, TransformerConv
+from bench.models.parts.supervised_attention import DETERMINISTIC, OFF, RANKING, Attention, Decomposition
+from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
+from bench.models.parts.words import RANGES, MinMax, one_of
 
 VERSION = 1
 

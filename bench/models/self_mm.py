@@ -1,7 +1,7 @@
 """Self-MM: self-supervised multi-task learning with generated unimodal labels (Yu et al., 2021), as M-SENA runs it.
 
 Text is the encoder's CLS state, audio and vision the last state of an LSTM; their concatenation feeds the fusion head,
-and each modality has a head of its own, trained on labels that models/label_memory.py generates.
+and each modality has a head of its own, trained on labels that models/parts/label_memory.py generates.
 
 Latents: the three vectors before concatenation (PowMix Sec. 4: "integrated before concatenation").
 
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.label_memory import FUSION, LabelMemory
-from bench.models.lstm import LSTM
-from bench.models.padded import last_step
-from bench.models.text import BIAS_AND_NORM, Hidden, TextBackbone
+from bench.models.parts.label_memory import FUSION, LabelMemory
+from bench.models.parts.lstm import LSTM
+from bench.models.parts.padded import last_step
+from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 
 VERSION = 2
 

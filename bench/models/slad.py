@@ -53,13 +53,13 @@ from torch.nn import functional as F
 
 from bench import encoders
 from bench.errors import BenchError
-from bench.models import slad_losses
-from bench.models.audio_encoder import AudioEncoder, Bins, Frames
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.cross_modal import CrossModalEncoder
-from bench.models.meter import Meter
-from bench.models.text import Hidden, TextBackbone
-from bench.models.words import filled, masked_mean, one_of
+from bench.models.parts import slad_losses
+from bench.models.parts.audio_encoder import AudioEncoder, Bins, Frames
+from bench.models.parts.cross_modal import CrossModalEncoder
+from bench.models.parts.meter import Meter
+from bench.models.parts.text import Hidden, TextBackbone
+from bench.models.parts.words import filled, masked_mean, one_of
 
 VERSION = 1
 

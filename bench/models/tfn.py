@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
-from bench.models.layers import FeatureNet, TextNet, dropout, prepend_one
-from bench.models.outer import outer_linear
+from bench.models.parts.layers import FeatureNet, TextNet, dropout, prepend_one
+from bench.models.parts.outer import outer_linear
 
 VERSION = 1
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.audit.finding import Finding, gather, some
-from bench.analysis.cells import BINARY, ROW, Cell, groups, half_unit, label
+from bench.analysis.cells import BINARY, ROW, groups, half_unit, label
+from bench.selectors import Cell
 
 _COMOVING = {f1: accuracy for accuracy, f1 in BINARY.items()}
 _EPS = 1e-9

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from bench.analysis.audit.finding import Finding
-from bench.analysis.cells import Cell, groups, label, orientation
+from bench.analysis.cells import groups, label, orientation
+from bench.selectors import Cell
 
 _COLUMN = ("artefact", "dataset", "metric")
 _SCOPES = {

@@ -8,7 +8,8 @@ import pandas as pd
 
 from bench.analysis.audit.finding import Finding, gather, some
 from bench.analysis.audit.testsets import TEST_SETS
-from bench.analysis.cells import BINARY, ROW, Cell, groups, half_unit, label, paper
+from bench.analysis.cells import BINARY, ROW, groups, half_unit, label, paper
+from bench.selectors import Cell
 
 _NESTED = (("acc7", "acc5"), ("acc5", "acc3"))  # right in the finer classes is right in the coarser ones
 _SPREAD_GAP = 0.3  # points between the std of accuracy and of F1 that call for a look

@@ -10,9 +10,10 @@ from scipy import stats
 
 from bench.analysis.audit.finding import Finding, some
 from bench.analysis.audit.testsets import samples
-from bench.analysis.cells import ACCURACY, higher_is_better, label
+from bench.analysis.cells import ACCURACY, label
 from bench.analysis.claims.ledger import FOLDER, document
 from bench.analysis.claims.printed import welch
+from bench.metrics import higher_is_better
 
 _P = "_p_value"
 _TIGHT = 2.5  # times narrower than the same metric needs elsewhere in the table

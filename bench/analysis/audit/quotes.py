@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from bench.analysis.audit.finding import Finding, some
-from bench.analysis.cells import Cell, groups, half_unit, key, label, selects
+from bench.analysis.cells import groups, half_unit, key, label
 from bench.analysis.claims import PAPERS, load, on_reported, parse, verdict
 from bench.analysis.claims.ledger import FOLDER, Claim, Part, document
 from bench.analysis.claims.predicates import Key, compile_part
 from bench.analysis.claims.printed import judge
+from bench.selectors import Cell, selects
 
 _LABELS = ("backbone", "method", "variant")
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.analysis.audit.finding import Finding
-from bench.analysis.cells import label, number, orientation
+from bench.analysis.cells import label, orientation
+from bench.selectors import number
 
 _SHARE = 0.3  # of the series' range
 _LARGE = 0.2  # of the value itself

@@ -14,7 +14,8 @@ import pandas as pd
 from scipy.stats import fisher_exact
 
 from bench.analysis.audit.finding import Finding, some
-from bench.analysis.cells import SCORES, Cell, groups, half_unit, label, orientation, paper
+from bench.analysis.cells import SCORES, groups, half_unit, label, orientation, paper
+from bench.selectors import Cell
 
 REFERENCE = Path(__file__).parents[3] / "experiments" / "reported" / "msena_reference.csv"
 QUOTING = ("msmix", "powmix")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.cells import Cell, groups, half_unit, key, label, orientation, selects
+from bench.analysis.cells import groups, half_unit, key, label, orientation
 from bench.analysis.claims.ledger import Part
+from bench.selectors import Cell, selects
 
 INF = math.inf
 Key = tuple[str, ...]

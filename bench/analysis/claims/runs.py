@@ -15,12 +15,13 @@ import pandas as pd
 from scipy import stats
 
 from bench.analysis.agreement import prediction_interval
-from bench.analysis.cells import KEY, Cell, key
+from bench.analysis.cells import KEY, key
 from bench.analysis.claims import printed, verdict
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Group, Key, compile_part
 from bench.analysis.power import power, seeds_needed
 from bench.analysis.stats import across, holm, paired_t
+from bench.selectors import Cell
 
 ALPHA = 0.05
 COLUMNS = (

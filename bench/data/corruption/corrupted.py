@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from bench.data.corruption import frames, missing, noise, text
 from bench.data.corruption.clips import Clips
-from bench.data.corruption.draws import Draws
 from bench.data.corruption.inside import Inside
 from bench.data.corruption.spec import Corruption, Part
 from bench.data.dataset import Dataset
 from bench.data.resident import Resident
 from bench.data.spec import SPLITS
+from bench.draws import Draws
 
 Batch = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.corruption import noise, text
-from bench.data.corruption.draws import Draws
 from bench.data.corruption.spec import Part
+from bench.draws import Draws
 from bench.errors import BenchError
 
 

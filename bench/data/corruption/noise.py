@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from bench.data.corruption.draws import Draws
 from bench.data.corruption.spec import Part
+from bench.draws import Draws
 
 _DRAWN = {"drawn": ("laplace", "erasing"), "drawn3": ("laplace", "erasing", "gaussian")}
 

@@ -10,6 +10,7 @@ from bench.report.plots.parts import EMPTY_HEIGHT, not_run, sheet
 from bench.report.plots.style import MAP, WARNING, symbols
 from bench.report.plots.view import Drawing, Measured, View, holes, n_text, provenance_text, sentences, unmeasured
 
+
 def plot(view: View) -> Drawing:
     """Draw an artefact of kind "attention": two panels in a row, of the first seed that is measured."""
     places = [(p, view.experiment.rows[view.rows(p["rows"])[0]]) for p in view.panels]

@@ -16,8 +16,17 @@ from bench.report.plots.line import point, printed_value
 from bench.report.plots.parts import EMPTY_HEIGHT, cross, fit, legend, missing, not_run, same_limits, sheet
 from bench.report.plots.style import look, symbols
 from bench.report.plots.view import (
-    Drawing, Panel, View, axis_label, holes, interval, means_text, provenance_text, sentences,
+    Drawing,
+    Panel,
+    View,
+    axis_label,
+    holes,
+    interval,
+    means_text,
+    provenance_text,
+    sentences,
 )
+
 
 def plot(view: View) -> Drawing:
     """Draw an artefact of kind "bars": a row of panels per metric."""

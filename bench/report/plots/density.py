@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from bench.report.plots.parts import EMPTY_HEIGHT, legend, not_run, sheet
 from bench.report.plots.style import INK, look, symbols
 from bench.report.plots.view import (
-    Drawing, Measured, View, holes, means_text, provenance_text, sentences, spread, unmeasured,
+    Drawing,
+    Measured,
+    View,
+    holes,
+    means_text,
+    provenance_text,
+    sentences,
+    spread,
+    unmeasured,
 )
 
 

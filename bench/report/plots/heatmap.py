@@ -9,10 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from bench.analysis.results import Cell
-from bench.report.plots.parts import EMPTY_HEIGHT, missing, not_run, plain_number, sheet
+from bench.report.plots.parts import EMPTY_HEIGHT, missing, not_run, plain_number, point, sheet
 from bench.report.plots.style import INK, MAP, symbols
 from bench.report.plots.view import (
-    Drawing, Panel, View, axis_label, holes, interval, n_text, provenance_text, sentences,
+    Drawing,
+    Panel,
+    View,
+    axis_label,
+    holes,
+    interval,
+    n_text,
+    provenance_text,
+    sentences,
 )
 
 _ON_DARK, _ON_LIGHT = "#fefefe", "#010101"  # numbers on the map, whatever the page's theme
@@ -43,8 +51,6 @@ def plot(view: View) -> Drawing:
 
 def panel(view: View, axes: Axes, p: Panel, column: int, title: str, cells: list[Cell]) -> list[dict[str, Any]]:
     """One map: x and y are read from the rows' labels ("xi_1=0.3, xi_2=0.5"). Returns the points behind it."""
-    from bench.report.plots.line import point
-
     every, values = view.experiment.rows, list(p["values"])
     grid, points = np.full((len(values), len(values)), np.nan), []
     for i in view.rows(p["rows"]):

@@ -18,6 +18,7 @@ from bench.report.plots.parts import EMPTY_HEIGHT, legend, not_run, sheet
 from bench.report.plots.style import INK, look
 from bench.report.plots.view import Drawing, View, sentences
 
+
 def plot(view: View) -> Drawing:
     """Draw an artefact of kind "illustration": its panels, and one of PowMix with its own number of points."""
     spec, points = view.spec, np.array(view.spec["points"], dtype=float)

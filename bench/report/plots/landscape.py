@@ -14,7 +14,15 @@ from bench.analysis.stats import holm, paired
 from bench.report.plots.parts import EMPTY_HEIGHT, not_run, plain_number, sheet
 from bench.report.plots.style import MAP, WARNING, WIDTH, symbols
 from bench.report.plots.view import (
-    Drawing, Measured, View, holes, means_text, provenance_text, sentences, spread, unmeasured,
+    Drawing,
+    Measured,
+    View,
+    holes,
+    means_text,
+    provenance_text,
+    sentences,
+    spread,
+    unmeasured,
 )
 
 _STEEP = 20  # highest over lowest loss from which on the scale is logarithmic

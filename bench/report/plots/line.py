@@ -16,11 +16,33 @@ from bench.analysis.stats import Summary
 from bench.matrix import Row
 from bench.report.plots import heatmap
 from bench.report.plots.parts import (
-    DOTTED, EMPTY_HEIGHT, cross, curve, fit, legend, level, missing, not_run, remove, same_limits, sheet, x_axis,
+    DOTTED,
+    EMPTY_HEIGHT,
+    POINT,
+    cross,
+    curve,
+    fit,
+    legend,
+    level,
+    missing,
+    not_run,
+    point,
+    remove,
+    same_limits,
+    sheet,
+    x_axis,
 )
 from bench.report.plots.style import Look, look, steps, symbols
 from bench.report.plots.view import (
-    Drawing, Panel, View, axis_label, holes, interval, means_text, provenance_text, sentences,
+    Drawing,
+    Panel,
+    View,
+    axis_label,
+    holes,
+    interval,
+    means_text,
+    provenance_text,
+    sentences,
 )
 
 DEFAULT, PRINTED = "setting of the paper", "printed in the paper's text"
@@ -82,18 +104,6 @@ def plot(view: View) -> Drawing:
     legend(figure, [a for a in figure.axes])
     frame = pd.DataFrame(points, columns=list(POINT))
     return Drawing(figure, frame, _caption(view, frame), holes(view, cells))
-
-
-POINT = ("panel", "what", "line", "label", "x", "y", "metric", "n", "wanted", "mean", "low", "high", "std")
-
-
-def point(
-    panel: str, what: str, line: str, label: str, x: float | None, metric: str, s: Summary | None = None,
-    wanted: int = 0, y: float | None = None, value: float = math.nan,
-) -> dict[str, Any]:
-    """A line of the points' csv: a mean over runs, or a printed value."""
-    numbers = (s.n, wanted, s.mean, s.low, s.high, s.std) if s else (None, None, value, None, None, None)
-    return dict(zip(POINT, (panel, what, line, label, x, y, metric, *numbers)))
 
 
 def _grid(view: View) -> list[list[Place | None]]:

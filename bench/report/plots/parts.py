@@ -1,5 +1,6 @@
 """Parts that every kind of figure is made of: the sheet, axes that are not run, ticks, levels, legends."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -176,3 +177,15 @@ def same_limits(groups: Mapping[Any, Sequence[Axes]]) -> None:
         margin = 0.03 * (high - low)  # of a panel whose points are all alike, its own margin is next to nothing
         for a in axes:
             a.set_ylim(low - margin, high + margin)
+
+
+POINT = ("panel", "what", "line", "label", "x", "y", "metric", "n", "wanted", "mean", "low", "high", "std")
+
+
+def point(
+    panel: str, what: str, line: str, label: str, x: float | None, metric: str, s: Summary | None = None,
+    wanted: int = 0, y: float | None = None, value: float = math.nan,
+) -> dict[str, Any]:
+    """A line of the points' csv: a mean over runs, or a printed value."""
+    numbers = (s.n, wanted, s.mean, s.low, s.high, s.std) if s else (None, None, value, None, None, None)
+    return dict(zip(POINT, (panel, what, line, label, x, y, metric, *numbers)))

@@ -14,7 +14,15 @@ from matplotlib.lines import Line2D
 from bench.report.plots.parts import EMPTY_HEIGHT, not_run, remove, sheet
 from bench.report.plots.style import INK, NEGATIVE, NEUTRAL, POSITIVE, symbols
 from bench.report.plots.view import (
-    Drawing, Measured, View, holes, means_text, provenance_text, sentences, spread, unmeasured,
+    Drawing,
+    Measured,
+    View,
+    holes,
+    means_text,
+    provenance_text,
+    sentences,
+    spread,
+    unmeasured,
 )
 
 _PREFIX = "embedding_"

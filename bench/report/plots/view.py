@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.analysis.cells import selects
 from bench.analysis.results import DONE, FAILED, MISSING, STALE, Cell
 from bench.analysis.stats import Summary, summary
 from bench.matrix import Column, Config, Experiment, Job, Row
 from bench.measure import spec as measuring
 from bench.report.tables import Table, data_text
+from bench.selectors import selects
 from bench.store import Store
 
 Panel = Mapping[str, Any]

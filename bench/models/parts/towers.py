@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.layers import dropout, sinusoid
+from bench.models.parts.layers import dropout, sinusoid
 
 
 class Fold(nn.Module):

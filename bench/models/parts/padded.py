@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bench.models.lstm import LSTM
+from bench.models.parts.lstm import LSTM
 
 
 def last_step(x: Tensor, lengths: Tensor) -> Tensor:

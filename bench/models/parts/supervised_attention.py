@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models import ranking
-from bench.models.ranking import Mask
+from bench.models.parts import ranking
+from bench.models.parts.ranking import Mask
 
 RANKING, DETERMINISTIC, OFF = "ranking", "deterministic", "off"
 NOISE_LABEL, MIXED_LABEL, IRRELEVANT_LABEL = 0.0, 0.1, 1e-4  # Sec. A.12: labels of the deterministic variants

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import BenchError
-from bench.models.towers import Fold, Towers
+from bench.models.parts.towers import Fold, Towers
 
 POSITIONS = 5000  # rows of HKT's position table
 

@@ -6,16 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.launch.worker import Outcome
 from bench.matrix import Job
-
-
-def clock(seconds: float) -> str:
-    """95 -> '1m35s', 7300 -> '2h02m'."""
-    seconds = int(round(seconds))
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+from bench.terminal.console import clock
 
 
 class Progress:

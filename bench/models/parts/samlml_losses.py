@@ -6,22 +6,37 @@ out. `kept`: modality -> [B] bool, None where none is missing. Each loss is a sc
 switched off has no entry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from bench.models.ranking import Mask, batch_mean, context, spread
-from bench.models.supervised_attention import OFF, information_loss
+from bench.models.parts.ranking import Mask, batch_mean, context, spread
+from bench.models.parts.supervised_attention import OFF, information_loss
 
-if TYPE_CHECKING:
-    from bench.models.samlml import Params
+
+class Weights(Protocol):
+    """What is read of samlml.Params, which has the paper's symbols."""
+
+    noise: str
+    mixing: str
+    decomposition: str
+    variance: bool
+    context: bool
+    detach_predictor: bool
+    rho: int
+    beta: float
+    gamma: float
+    gamma_1: float
+    epsilon: float
+    alpha: float
+    alpha_de: float
+    alpha_mix: float
+    alpha_c: float
 
 
 def intra_losses(
-    p: Params, attentions: nn.ModuleDict, decompositions: nn.ModuleDict | None, predictor: nn.Module,
+    p: Weights, attentions: nn.ModuleDict, decompositions: nn.ModuleDict | None, predictor: nn.Module,
     side: Mapping[str, Tensor], kept: Mapping[str, Mask],
 ) -> dict[str, Tensor]:
     """Losses of the self-attentions, summed over modalities; those of a missing modality leave its samples out."""
@@ -50,7 +65,7 @@ def intra_losses(
 
 
 def inter_losses(
-    p: Params, attentions: nn.ModuleDict, side: Mapping[str, Tensor], kept: Mapping[str, Mask]
+    p: Weights, attentions: nn.ModuleDict, side: Mapping[str, Tensor], kept: Mapping[str, Mask]
 ) -> dict[str, Tensor]:
     """Losses of the inter-modal attentions, summed over ordered pairs (query m, key s); those of a pair whose key is
     missing leave its samples out."""

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from bench import encoders
 from bench.models.base import Backbone, Batch, Encoded, Group, Inputs
 
-
 BIAS_AND_NORM = ("bias", "layernorm", "layer_norm")  # name parts of what weight decay usually spares
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Group, Inputs
-from bench.models.text import BIAS_AND_NORM, TextBackbone
+from bench.models.parts.text import BIAS_AND_NORM, TextBackbone
 
 POOLS = ("mean", "first")
 RANGES = ("batch", "train")

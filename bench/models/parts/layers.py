@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import BenchError
-from bench.models.lstm import LSTM
+from bench.models.parts.lstm import LSTM
 
 
 class FeatureNet(nn.Module):

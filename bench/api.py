@@ -1,0 +1,177 @@
+"""What the command line calls, and what a script or notebook imports: `import bench; bench.plan(...)`.
+
+Every function takes names and paths as the command line does and raises BenchError, in one line, for what a user can
+get wrong.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.launch.worker import Outcome
+from bench.matrix import Job, expand
+from bench.measure.spec import Measure
+from bench.plan import Plan, find_data, make_plan, read_manifest, write_manifest
+from bench.store import DONE, FAILED, Store
+from bench.suites import suite as suite_named
+
+Notify = Callable[[Outcome], None]
+
+
+def plan(
+    artefacts: Iterable[str] = (), suite: str = "quick", data: str | Path | None = None,
+    results: str | Path = "results", seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
+    everything: bool = False,
+) -> Plan:
+    """The jobs that artefacts need in a suite, and the state of each. No artefact named: the suite's own, or, with
+    `everything`, all there are. `settings`: as after --set, "train.max_epochs=5"."""
+    from experiments import select
+
+    s = suite_named(suite)
+    data = None if data is None else Path(data)
+    if data is not None and not data.is_dir():
+        raise BenchError(f"--data {data}: no such folder")
+    named = list(artefacts)
+    chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
+    return make_plan(chosen, s, Store(results), data, seeds, only, settings)
+
+
+@dataclass
+class Finished:
+    """What a run left: how each job ended now, and every failure that its plan still holds."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    failed: list[Job] = field(default_factory=list)
+    unmeasured: list[tuple[Job, Measure]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed and not self.unmeasured
+
+
+def run(
+    wanted: Plan, results: str | Path = "results", data: str | Path | None = None, slots: Sequence[str] = ("",),
+    seeds: int | None = None, timeout: float | None = None, retry_failed: bool = False, fail_fast: bool = False,
+    keep_checkpoints: bool = False, progress: Notify = lambda outcome: None,
+) -> Finished:
+    """Run what a plan lacks; `progress` hears of every job as it ends. `slots`: one entry per worker, "" for a CPU
+    worker or the number of its GPU. Ctrl-C and SIGTERM end the workers; what was finished is kept."""
+    from bench.launch.local import run_jobs
+
+    store = Store(results)
+    write_manifest(wanted, store, seeds)
+    jobs = [*wanted.todo(retry_failed), *wanted.figures.to_measure(retry_failed)]
+    outcomes: list[Outcome] = []
+    if jobs:
+        with _terminable():
+            outcomes = run_jobs(
+                jobs, store, slots, None if data is None else Path(data), timeout,
+                lambda j: ("checkpoint",) if keep_checkpoints and j.id in wanted.figures.of else (), fail_fast,
+                progress, wanted.data, lambda j: wanted.figures.lacking(j, retry_failed),
+            )
+    failed = [j for j in wanted.jobs if store.status(j) == FAILED]
+    return Finished(outcomes, failed, wanted.figures.failed(store))
+
+
+@contextmanager
+def _terminable():
+    """`kill` ends the workers as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def report(
+    artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
+    data: str | Path | None = None, out: str | Path | None = None,
+) -> Path:
+    """Render what is stored; returns the path of index.html. `suite` None: the one that was run last."""
+    from bench.report.build import build
+
+    store = Store(results)
+    if not store.root.is_dir():
+        raise BenchError(f"no results in {store.root}; `bench run` makes them, --results names another folder")
+    name = suite or _last_suite(store)
+    chosen, adapted = _as_run(artefacts, store, name)
+    if not chosen:
+        raise BenchError(f"suite '{name}' was not run into {store.root} yet; `bench run --suite {name}` does that")
+    hashes = {}
+    if data is not None:
+        found = find_data((c for e in chosen for c in e.configs()), Path(data))
+        hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
+    folder = Path(out) if out else Path("reports") / name
+    return build(chosen, store, folder, suite=name, data_hashes=hashes, adapted=adapted)
+
+
+def watch(
+    seconds: float, artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
+    data: str | Path | None = None, out: str | Path | None = None, say: Callable[[str], None] = print,
+) -> Path:
+    """Render every so many seconds until no job of the artefacts is missing."""
+    store, named = Store(results), list(artefacts)
+    while True:
+        page = report(named, results, suite, data, out)
+        jobs = expand(_as_run(named, store, suite or _last_suite(store))[0])
+        ended = sum(store.status(j) in (DONE, FAILED) for j in jobs)
+        say(f"{ended} of {len(jobs)} ended: {page}")
+        if ended == len(jobs):
+            return page
+        time.sleep(seconds)
+
+
+def _as_run(artefacts: Iterable[str], store: Store, name: str) -> tuple[list, list[str]]:
+    from experiments import select
+
+    return read_manifest(select(artefacts), store, name)
+
+
+def _last_suite(store: Store) -> str:
+    plans = sorted((store.root / "plans").glob("*.json"), key=lambda p: p.stat().st_mtime)
+    if not plans:
+        raise BenchError(f"no results in {store.root}; `bench run` makes them, --results names another folder")
+    return plans[-1].stem
+
+
+def results(folder: str | Path = "results") -> pd.DataFrame:
+    """One row per finished job, split and metric: job, config, dataset, features, backbone, mixer, seed, split, metric,
+    value; the job's settings follow as columns ("train.lr", "backbone.rank", "mixer.p_mix", ...)."""
+    store = Store(folder)
+    jobs = store.scan()
+    values, _ = store.frames(jobs)
+    rooms = {"train": "train", "backbone": "backbone_params", "mixer": "mixer_params", "corruption": "corruption"}
+    settings: list[dict[str, Any]] = [
+        {"job": j.id, "fraction": j.config.fraction,
+         **{f"{room}.{k}": _scalar(v) for room, name in rooms.items() for k, v in getattr(j.config, name).items()}}
+        for j in jobs
+    ]
+    return values.merge(pd.DataFrame(settings), on="job", how="left") if settings else values
+
+
+def _scalar(value: Any) -> Any:
+    return str(value) if isinstance(value, (list, dict)) else value
+
+
+def cell(
+    folder: str | Path = "results", *, dataset: str, backbone: str, mixer: str = "none", metric: str,
+    split: str = "test", config: str | None = None,
+) -> pd.Series:
+    """Values of one cell of the matrix by seed. Raises BenchError where several configs fit and none is named."""
+    found = results(folder)
+    fits = (found.dataset == dataset) & (found.backbone == backbone) & (found.mixer == mixer)
+    found = found[fits & (found.metric == metric) & (found.split == split)]
+    if config is not None:
+        found = found[found.config == config]
+    if found.config.nunique() > 1:
+        raise BenchError(f"{dataset} {backbone}+{mixer}: {found.config.nunique()} settings here ({', '.join(sorted(set(found.config)))}); name one with config=")
+    if found.empty:
+        raise BenchError(f"no finished run of {dataset} {backbone}+{mixer} with {split} {metric} in {folder}")
+    return found.set_index("seed").value.sort_index()

@@ -1,0 +1,91 @@
+"""What `bench audit`, `data check` and `doctor` print."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from bench import encoders, registry
+from bench.errors import BenchError
+from bench.matrix import Config
+from bench.plan import find_data
+from bench.store import Store
+from bench.terminal.console import console, table
+
+
+def print_audit(folder: Path) -> None:
+    """`bench audit`: findings on the papers' own numbers, as a table and a csv."""
+    from bench.analysis.audit import audit, summary, write_csv
+    from bench.analysis.reported import load
+
+    findings = audit(load())
+    out = console()
+    out.print(summary(findings))
+    out.print(f"{len(findings)} findings: {write_csv(findings, folder)}")
+
+
+def print_data_check(folder: Path) -> int:
+    """`bench data check DIR`: 0 where at least one file can be used, else 2."""
+    from bench.data.tools import check
+
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder")
+    rows = check(folder)
+    lines = table("dataset", "features", "state", "file", "provenance", "sizes", "text / audio / vision")
+    for r in rows:
+        lines.add_row(r.dataset, r.features, r.state, r.file, r.provenance, r.sizes, r.shapes)
+    out = console()
+    out.print(lines)
+    for r in rows:
+        for line in r.notes:
+            out.print(f"{r.dataset}/{r.features}: {line}")
+    return 0 if any(r.state == "ok" for r in rows) else 2
+
+
+def print_doctor(data_dir: Path | None) -> int:
+    """`bench doctor`: device, versions, memory, data and encoders found, and what follows from that."""
+    import torch
+
+    from bench import environment
+    from bench.plan import make_plan
+    from bench.suites import suite
+    from experiments import select
+
+    out = console()
+    code = environment.code()
+    commit = f"{(code['commit'] or 'no git checkout')[:12]}{' (modified)' if code['dirty'] else ''}"
+    out.print(f"bench {metadata.version('msa-bench') if _installed('msa-bench') else 'from its source folder'}, commit {commit}")
+    out.print(f"python {platform.python_version()}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.0f} GiB memory")
+    n = torch.cuda.device_count()
+    for i in range(n):
+        p = torch.cuda.get_device_properties(i)
+        out.print(f"GPU {i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+    if not n:
+        out.print("no usable GPU: jobs run on CPU, one thread each")
+    out.print("\nencoders")
+    for name in encoders.SPECS:
+        present, reason = encoders.available(name)
+        out.print(f"  {'+' if present else '-'} {name}{'' if present else ': ' + reason}")
+    out.print("\ndata" + (f" in {data_dir}" if data_dir else " (no --data given)"))
+    for name in registry.names("datasets"):
+        for features in registry.load("datasets", name).SPEC.features:
+            found = find_data([Config(name, features, "")], data_dir)[name, features]
+            out.print(f"  {'+' if found.path else '-'} {name}/{features}: {found.provenance or found.reason}")
+    plan = make_plan(select(()), suite("paper"), Store("results"), data_dir)
+    runnable = {j.config.id for j in plan.jobs} - set(plan.blocked)
+    out.print(f"\nsuite paper: {sum(j.config.id in runnable for j in plan.jobs)} of {len(plan.jobs)} jobs can run here")
+    for reason in sorted(set(plan.blocked.values())):
+        out.print(f"  {sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)} jobs cannot: {reason}")
+    return 0
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,0 +1,124 @@
+"""What `bench list`, `plan` and `run` print of artefacts and jobs. Everything here reads; nothing trains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from bench.estimate import CPU, GPU
+from bench.matrix import Experiment, Job
+from bench.measure.spec import Measure, failure
+from bench.plan import Plan
+from bench.store import DONE, FAILED, STALE, Store, read_json
+from bench.terminal.console import clock, console, table
+
+_SHOWN = 5  # artefacts named in a line before the rest is counted only
+
+
+def _artefact_row(plan: Plan, e: Experiment) -> dict[str, Any]:
+    jobs = plan.jobs_of(e)
+    new = [j for j in jobs if plan.needed_by[j.id][0] == e.id]
+    blocked = [j for j in jobs if j.config.id in plan.blocked and plan.status[j.id] != DONE]
+    missing_rows = sum(c is None for r in e.rows for c in r.cells.values())
+    return {
+        "artefact": e.id, "title": e.title, "kind": e.kind, "needed": len(jobs), "new": len(new),
+        "shares_with": list(dict.fromkeys(a for j in jobs for a in plan.needed_by[j.id] if a != e.id)),
+        "done": plan.count(DONE, jobs), "failed": plan.count(FAILED, jobs), "stale": plan.count(STALE, jobs),
+        "cannot_run": len(blocked), "not_implemented_rows": missing_rows,
+        "new_gpu_hours": round(plan.remaining_seconds(new, GPU) / 3600, 2),
+        "data": sorted({f"{c.dataset}/{c.features}" for c in e.configs()}) if e.seeds else [],
+        "why": sorted({plan.blocked[j.config.id] for j in blocked}),
+    }
+
+
+def print_list(plan: Plan) -> None:
+    """`bench list`: one line per artefact."""
+    lines = table("artefact", "title", "needed", "done", "failed", "blocked", "data", right=("needed", "done", "failed", "blocked"))
+    for e in plan.experiments:
+        r = _artefact_row(plan, e)
+        lines.add_row(
+            r["artefact"], r["title"], str(r["needed"]), str(r["done"]), str(r["failed"]), str(r["cannot_run"]),
+            ", ".join(f"{d} {'+' if tuple(d.split('/')) in plan.data else '-'}" for d in r["data"]),
+        )
+    out = console()
+    out.print(lines)
+    out.print("\ndata: + found, - not found; blocked: data or encoder missing (`bench doctor` says which)")
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """`bench plan --json`. Hours are those of one worker: on one CPU core, or on one GPU."""
+    todo = plan.todo()
+    artefacts = [_artefact_row(plan, e) for e in plan.experiments]
+    return {
+        "suite": plan.suite.name,
+        "artefacts": artefacts,
+        "jobs": {"total": len(plan.jobs), "done": plan.count(DONE), "failed": plan.count(FAILED), "to_run": len(todo),
+                 "before_deduplication": sum(a["needed"] for a in artefacts)},
+        "estimated_hours": {d: round(plan.remaining_seconds(todo, d) / 3600, 3) for d in (CPU, GPU)},
+        "all_jobs_hours": {d: round(plan.remaining_seconds(plan.jobs, d) / 3600, 3) for d in (CPU, GPU)},
+        "measures": plan.figures.summary(),
+        "adapted": plan.adapted,
+        "to_run": [j.folder for j in todo],
+    }
+
+
+def print_plan(plan: Plan, brief: bool = False) -> None:
+    """`bench plan`, and the head of `bench run`."""
+    d, out = as_json(plan), console()
+    if not brief:
+        _print_artefacts(d["artefacts"], out)
+    jobs = d["jobs"]
+    shared = jobs["before_deduplication"] - jobs["total"]
+    line = f"suite {plan.suite.name}: {jobs['total']:,} jobs"
+    if shared > 0:
+        line += f" ({jobs['before_deduplication']:,} before shared runs are counted once)"
+    out.print(
+        f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours "
+        f"or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
+    )
+    out.print(
+        f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run']} to run here: about "
+        f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU "
+        f"or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
+    )
+    for line in plan.figures.lines():
+        out.print(line)
+    for line in plan.adapted:
+        out.print(f"adapted: {line}")
+    for reason in sorted(set(plan.blocked.values())):
+        n = sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)
+        out.print(f"cannot run {n} jobs: {reason}")
+
+
+def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:
+    """One line per artefact: jobs it needs, those no earlier artefact brings in, and which artefacts share the rest."""
+    numbers = {"needed": "needed", "new": "new", "GPU h": "new_gpu_hours", "done": "done", "failed": "failed",
+               "blocked": "cannot_run", "not run": "not_implemented_rows"}
+    lines = table("artefact", *numbers, "shares runs with", right=tuple(numbers))
+    for r in artefacts:
+        shares = r["shares_with"]
+        more = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        lines.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), ", ".join(shares[:_SHOWN]) + more)
+    out.print(lines)
+    out.print(
+        "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or "
+        "encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
+    )
+
+
+def print_failures(jobs: Sequence[Job], store: Store, measures: Sequence[tuple[Job, Measure]] = ()) -> None:
+    """The table of failed jobs and measures, with where to read more."""
+    if not jobs and not measures:
+        return
+    lines = table("failed job", "seed", "why", "log", right=("seed",))
+    for j in jobs:
+        c = j.config
+        error = (read_json(store.folder(j) / "failed.json") or {}).get("error", "")
+        lines.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), error, f"{j.folder}/log.txt")
+    for j, m in measures:
+        c = j.config
+        file = f"{j.folder}/{m.stem}.failed.json"
+        lines.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), failure(store, j, m), file)
+    out = console()
+    out.print(lines)
+    out.print("`bench run --retry-failed` runs them again")
