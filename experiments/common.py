@@ -52,9 +52,13 @@ def toml(name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def layers(paper: str) -> tuple[str, ...]:
-    """The hyperparameter files a paper's runs are made from, the base first; later ones win."""
-    return ("msena", "finetuned", "systems", paper)
+def sections(paper: str, backbone: str) -> list[dict[str, Any]]:
+    """What the hyperparameter files say of a backbone in a paper's runs, the base first; later ones win. A file
+    baselines/<backbone>.toml is all about that backbone, the others have a section each."""
+    return [
+        *(toml(name).get(backbone, {}) for name in ("msena", "finetuned", "systems")), toml(f"baselines/{backbone}"),
+        toml(paper).get(backbone, {}),
+    ]
 
 
 def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
@@ -62,8 +66,7 @@ def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
     overlaid with what the paper (or its release) says otherwise. Raises BenchError where nothing is known."""
     found: dict[str, Any] = {"params": {}, "train": {}, "features": "unaligned", "source": []}
     known = False
-    for name in layers(paper):
-        section = toml(name).get(backbone, {})
+    for section in sections(paper, backbone):
         if not isinstance(section, Mapping) or not section:
             continue
         mine = section.get(dataset, {})

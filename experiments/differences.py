@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.train.protocol import Protocol
 from experiments import PAPERS
-from experiments.common import layers, toml
+from experiments.common import FOLDER, sections, toml
 
 PAGE = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
 NAMES = {"msmix": "MS-Mix", "powmix": "PowMix", "slad": "SLaD", "samlml": "SAM-LML", "cpsl": "CP+SL"}
@@ -83,6 +83,9 @@ def page() -> str:
         parts.append(f"## {title}")
         for backbone, section in toml(file).items():
             parts += [f"### {backbone}", f"{section['source']}.", _values(section)]
+    for path in sorted((FOLDER / "baselines").glob("*.toml")):
+        section = toml(f"baselines/{path.stem}")
+        parts += [f"### {path.stem}", f"{section['source']}.", _values(section)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,8 +101,8 @@ def _differences() -> str:
 
 def _base(backbone: str, dataset: str, key: str) -> Any:
     part, _, name = key.partition(".")
-    for file in reversed(layers("")[:-1]):
-        value = toml(file).get(backbone, {}).get(dataset, {}).get(part, {}).get(name)
+    for section in reversed(sections("", backbone)[:-1]):
+        value = section.get(dataset, {}).get(part, {}).get(name)
         if value is not None:
             return value
     return getattr(Protocol(), name, "-")

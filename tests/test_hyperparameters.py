@@ -9,10 +9,20 @@ from bench import registry
 from bench.data.dataset import spec
 from bench.train.protocol import Protocol, from_params
 from experiments import differences
-from experiments.common import FOLDER, config, mixer_params, settings, toml
+from experiments.common import FOLDER, config, mixer_params, sections, settings, toml
 
 FILES = ("msena", "finetuned", "systems", "msmix", "powmix", "slad", "samlml", "cpsl")
-SECTIONS = [(f, b, d) for f in FILES for b, s in toml(f).items() for d in s if isinstance(s[d], Mapping)]
+BASELINES = tuple(p.stem for p in sorted((FOLDER / "baselines").glob("*.toml")))
+SECTIONS = [
+    *((f, b, d) for f in FILES for b, s in toml(f).items() for d in s if isinstance(s[d], Mapping)),
+    *((f"baselines/{b}", b, d) for b in BASELINES for d in differences.DATASETS if d in toml(f"baselines/{b}")),
+]
+
+
+def section_of(file, backbone):
+    return toml(file) if file.startswith("baselines/") else toml(file)[backbone]
+
+
 MIXERS = [(paper, mixer) for paper, s in toml("mixers").items() for mixer, m in s.items() if isinstance(m, Mapping)]
 
 
@@ -25,9 +35,9 @@ def default(cls, name):
 def test_backbone_sections_are_accepted(file, backbone, dataset):
     if backbone not in registry.names("models"):
         pytest.skip(f"{backbone} is not implemented: its settings are there, its rows are not run")
-    section = toml(file)[backbone]
+    section = section_of(file, backbone)
     mine = section[dataset]
-    assert set(section) - {dataset} <= {"source", "features", *differences.DATASETS}
+    assert set(section) - {dataset} <= {"source", "features", "cost", *differences.DATASETS}
     assert set(mine) <= {"params", "train", "features", "source"} and section["source"]
     from_params(registry.load("models", backbone).Params, mine.get("params", {}), f"{backbone} in {file}.toml")
     p = from_params(Protocol, mine.get("train", {}), f"{backbone} in {file}.toml")
@@ -57,7 +67,7 @@ def test_every_hyperparameter_file_is_read_by_something():
 def test_optimiser_groups_that_are_named_exist():
     """A rate for a group that a model does not have would be ignored in silence."""
     known = {"main", "main-no-decay", "encoder", "encoder-no-decay", "audio", "vision", "factors"}
-    trains = [toml(f)[b][d].get("train", {}) for f, b, d in SECTIONS]
+    trains = [section_of(f, b)[d].get("train", {}) for f, b, d in SECTIONS]
     named = {g for train in trains for k in ("group_lr", "group_weight_decay") for g in train.get(k, {})}
     assert named and named <= known
 
@@ -91,7 +101,7 @@ def test_differences_state_the_value_that_runs_use(s):
 
 
 def _has(paper, backbone, dataset):
-    return any(dataset in toml(f).get(backbone, {}) for f in ("msena", "finetuned", "systems", paper))
+    return any(dataset in section for section in sections(paper, backbone))
 
 
 def test_printed_settings_are_the_papers():
