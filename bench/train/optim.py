@@ -24,7 +24,7 @@ def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol) -> 
     if extra and not any(g["name"] == "main" for g in groups):
         groups.append({"params": extra, "lr": p.lr, "weight_decay": p.weight_decay, "name": "main"})
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[p.optimiser]
-    return kind(groups, fused=True)
+    return kind(groups, eps=p.eps, fused=True)
 
 
 class Schedule:

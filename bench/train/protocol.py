@@ -22,6 +22,7 @@ class Protocol:
     lr: float = 1e-3
     group_lr: Mapping[str, float] = field(default_factory=dict)  # parameter group -> rate, where it differs from lr
     weight_decay: float = 0.0
+    eps: float = 1e-8  # of the optimiser
     group_weight_decay: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 32
     drop_last: bool = False  # drop the last short training batch
