@@ -14,7 +14,7 @@ from bench import encoders, estimate
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.dataset import fingerprint, is_synthetic, locate, spec
 from bench.errors import BenchError
-from bench.matrix import Config, Experiment, Job, Row, expand
+from bench.matrix import Config, Experiment, Job, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.store import FAILED, MISSING, STALE, Store, read_json, write_json

@@ -3,7 +3,6 @@
 A metric that only some panels have fills one grid in reading order; otherwise there is a row of panels per metric.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Cell
-from bench.analysis.stats import Summary
 from bench.matrix import Row
 from bench.report.plots import heatmap
 from bench.report.plots.parts import (
