@@ -21,6 +21,7 @@ from bench.measure.spec import Measure
 from bench.plan import Plan, find_data, make_plan, read_manifest, write_manifest
 from bench.store import DONE, FAILED, Store
 from bench.suites import suite as suite_named
+from bench.trails import Trail
 
 Notify = Callable[[Outcome], None]
 
@@ -88,6 +89,29 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def tune(
+    wanted: Plan, results: str | Path = "results", data: str | Path | None = None, budget: int = 12,
+    sampler: str = "tpe", tuning_seeds: int = 1, objective: str = "loss", slots: Sequence[str] = ("",),
+    timeout: float | None = None, progress: Callable[[Sequence[Job]], Notify] = lambda jobs: lambda outcome: None,
+) -> list[Trail]:
+    """Search the hyperparameters of every cell of a plan on validation, each with the same number of trials, on seeds
+    that are not the evaluation's. Trails are stored in `results`; the same call after a kill goes on where it was.
+    `progress` is asked before every round, with its jobs, for whom to tell of each as it ends."""
+    from bench import tune as tuning
+    from bench.launch.local import run_jobs
+
+    store, folder = Store(results), None if data is None else Path(data)
+    cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
+    if not cells:
+        raise BenchError(next(iter(wanted.blocked.values()), "nothing to tune: no cell matches"))
+
+    def run_trials(jobs: Sequence[Job]) -> None:
+        with _terminable():
+            run_jobs(jobs, store, slots, folder, timeout, progress=progress(jobs), data=wanted.data)
+
+    return tuning.tune(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
 
 
 def report(

@@ -44,6 +44,17 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--keep-checkpoints", action="store_true", help="keep the weights that figures were measured on (default: removed after)")
     running.add_argument("--dry-run", action="store_true", help="say what would run")
 
+    tuning = verb("tune", "The same budget of trials for every method, judged on validation data, on seeds of their own.", where)
+    tuning.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
+    tuning.add_argument("--budget", type=_positive, default=12, metavar="N", help="trials of each method, the published setting among them (default 12)")
+    tuning.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe (default), random, halving, or paper: each method's own paper's search")
+    tuning.add_argument("--tuning-seeds", type=_positive, default=1, metavar="N", help="seeds of each trial, from 101 (default 1)")
+    tuning.add_argument("--objective", default="loss", metavar="METRIC", help="validation metric to choose by (default: the loss that training stops by)")
+    tuning.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core)")
+    tuning.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
+    tuning.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
+    tuning.add_argument("--timeout", type=float, metavar="S", help="seconds after which a trial counts as failed")
+
     reporting = verb("report", "Tables, figures, claims and audit from what is stored.", where)
     reporting.add_argument("artefacts", nargs="*", metavar="ARTEFACT")
     reporting.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: reports/<suite>)")
@@ -89,7 +100,7 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = _parser().parse_args(arguments)
-    verb = {"list": _list, "plan": _plan, "run": _run, "report": _report, "audit": _audit, "data": _data, "doctor": _doctor}[args.verb]
+    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "doctor": _doctor}[args.verb]
     try:
         return verb(args)
     except BenchError as e:
@@ -131,17 +142,12 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from bench import api
-    from bench.launch.local import device_slots
     from bench.store import Store
     from bench.terminal import plans
     from bench.terminal.console import clock
     from bench.terminal.progress import Progress
 
-    try:
-        gpus = [int(g) for g in args.gpus.split(",") if g]
-    except ValueError:
-        raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
-    slots = device_slots(gpus, args.per_gpu, args.workers)
+    gpus, slots = _slots(args)
     plan = _make_plan(args)
     jobs = [*plan.todo(args.retry_failed), *plan.figures.to_measure(args.retry_failed)]
     plans.print_plan(plan, brief=True)
@@ -153,8 +159,6 @@ def _run(args: argparse.Namespace) -> int:
         raise BenchError("nothing to run: no job matches")
     if not jobs and not plan.count("done") and plan.blocked:
         raise BenchError(next(iter(plan.blocked.values())))
-    if gpus:
-        _check_gpus(gpus)
     device = "gpu" if gpus else "cpu"
     if jobs:
         training = [*plan.todo(args.retry_failed), *plan.figures.to_retrain(args.retry_failed)]
@@ -175,6 +179,38 @@ def _run(args: argparse.Namespace) -> int:
     done = sum(o.status == "done" for o in found.outcomes)
     print(f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before")
     return 0 if found.ok else 1
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from bench import api
+    from bench.store import Store
+    from bench.terminal import trials
+    from bench.terminal.progress import Progress
+
+    _, slots = _slots(args)
+    args.seeds = args.seeds or 1
+    plan = _make_plan(args)
+    n = len({j.config for j in plan.jobs} - {j.config for j in plan.jobs if j.config.id in plan.blocked})
+    print(f"{n} cells x {args.budget} trials x {args.tuning_seeds} tuning seed{'s' * (args.tuning_seeds > 1)} on {len(slots)} workers", flush=True)
+    trails = api.tune(
+        plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
+        lambda jobs: Progress(jobs, len(slots), trials.expected(jobs, Store(args.results))),
+    )
+    trials.print_trails(trails)
+    return 0
+
+
+def _slots(args: argparse.Namespace) -> tuple[list[int], tuple[str, ...]]:
+    """The GPUs of --gpus, and one entry per worker."""
+    from bench.launch.local import device_slots
+
+    try:
+        gpus = [int(g) for g in args.gpus.split(",") if g]
+    except ValueError:
+        raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
+    if gpus and not getattr(args, "dry_run", False):
+        _check_gpus(gpus)
+    return gpus, device_slots(gpus, args.per_gpu, args.workers)
 
 
 def _check_gpus(gpus: list[int]) -> None:

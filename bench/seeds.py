@@ -10,7 +10,7 @@ import numpy as np
 
 FIELD_SEEDS = (1111, 1112, 1113, 1114, 1115)  # the field's five seeds (M-SENA)
 
-PURPOSES = ("split", "init", "order", "dropout", "corruption", "mixing", "mixer-init", "fraction")
+PURPOSES = ("split", "init", "order", "dropout", "corruption", "mixing", "mixer-init", "fraction", "tuning")
 
 
 def stream_seed(dataset: str, backbone: str, seed: int, purpose: str) -> int:

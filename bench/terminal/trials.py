@@ -1,0 +1,35 @@
+"""What `bench tune` prints: per cell the trials, what was chosen and what tuning gained on validation."""
+
+from collections.abc import Sequence
+
+from bench import estimate
+from bench.matrix import Job
+from bench.store import MISSING, Store
+from bench.terminal.console import console, table
+from bench.trails import PUBLISHED, Trail, unequal
+
+
+def expected(jobs: Sequence[Job], store: Store) -> dict[str, float]:
+    """Config id -> seconds that a trial is expected to take on a CPU core."""
+    return estimate.seconds(jobs, {j.id: MISSING for j in jobs}, store)
+
+
+def print_trails(trails: Sequence[Trail]) -> None:
+    """A line per cell. The values are of the validation split; test values stand in the report, at the chosen setting."""
+    columns = ("trials", "epochs", "published", "best")
+    lines = table("cell", *columns, "at", "settings chosen", right=columns)
+    for t in trails:
+        c = t.config
+        best, published = t.best(), t.trials[PUBLISHED].value
+        lines.add_row(
+            f"{c.dataset} {c.backbone}+{c.mixer}", str(len(t.trials)), str(t.epochs),
+            "failed" if published is None else f"{published:.4f}", f"{best.value:.4f}", f"trial {best.number}",
+            " ".join(f"{k}={v}" for k, v in best.settings.items()) or "as published",
+        )
+    out = console()
+    out.print(lines)
+    if trails:
+        out.print(f"validation {trails[0].objective}, mean over tuning seeds {', '.join(map(str, trails[0].seeds))}")
+    if line := unequal(trails):
+        out.print(line)
+    out.print("next: bench run ARTEFACT --suite tuned, with the same --data and --results")
