@@ -1,0 +1,139 @@
+"""One page per backbone, system and mixer, from its own docstring, settings and search space.
+
+`python -m experiments.method_pages` writes docs/methods/*.md; edit the components, not the pages.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import registry, spaces
+from bench.errors import BenchError
+from experiments import all_experiments
+from experiments.common import sections
+
+FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+KINDS = {"models": ("Backbones and systems", "backbone"), "mixers": ("Mixing methods", "mixer")}
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    type: str
+    default: str
+    comment: str
+
+
+def settings(path: Path) -> list[Setting]:
+    """The fields of a module's Params with the comments beside them, read from the source."""
+    source = path.read_text(encoding="utf-8")
+    comments = {
+        t.start[0]: t.string.lstrip("# ").strip()
+        for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
+    }
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Params":
+            return [
+                Setting(ast.unparse(f.target), ast.unparse(f.annotation), ast.unparse(f.value) if f.value else "",
+                        comments.get(f.end_lineno, ""))
+                for f in node.body if isinstance(f, ast.AnnAssign)
+            ]
+    return []
+
+
+def page(kind: str, name: str) -> str:
+    """A component's page."""
+    path = Path(__file__).parents[1].joinpath("bench", kind, f"{name}.py")
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or name
+    title, _, rest = doc.partition("\n")
+    room = KINDS[kind][1]
+    parts = [f"# {title.rstrip('.')}", f"`{name}`, version {registry.version(kind, name)}, `bench/{kind}/{name}.py`", _markdown(rest)]
+    lines = [f"| `{room}.{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in settings(path)]
+    if lines:
+        parts += ["## Settings", "Change one with `--set`. Defaults of the class; what each data set really runs with is in "
+                  "[hyperparameters](../hyperparameters.md).", "\n".join(["| setting | default | |", "|---|---|---|", *lines])]
+    if kind == "models":
+        parts += _sources(name)
+    parts += _space(kind, name)
+    used = [
+        f"| {e.id} | {_cell(e.title)} |" for e in all_experiments().values()
+        if any(getattr(c, room) == name for c in e.configs())
+    ]
+    if used:
+        parts += ["## Where it is used", "\n".join(["| artefact | |", "|---|---|", *used])]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _markdown(doc: str) -> str:
+    """A docstring's text: paragraphs that are laid out in columns keep their layout."""
+    blocks = doc.strip("\n").split("\n\n")
+    return "\n\n".join(f"```text\n{b}\n```" if re.search(r"\S {3,}\S", b) else b for b in blocks)
+
+
+def _sources(name: str) -> list[str]:
+    found = [s["source"] for s in sections("", name) if isinstance(s, dict) and s.get("source")]
+    return ["## Where its hyperparameters come from", "\n".join(f"- {s}." for s in found)] if found else []
+
+
+def _space(kind: str, name: str) -> list[str]:
+    try:
+        found = spaces.declared(kind, name)
+    except BenchError:
+        return []
+    rows = [
+        f"| `{key}` | {_cell(', '.join(f'{k} {v}' for k, v in entry.items()))} |" for key, entry in found.items()
+        if isinstance(entry, dict)
+    ]
+    if not rows:
+        return []
+    return ["## What `bench tune` searches", f"Source: {found.get('source', 'not stated')}.",
+            "\n".join(["| setting | range |", "|---|---|", *rows])]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def index() -> str:
+    """The list of all methods."""
+    parts = ["# Methods", "One page each, made from the component's own docstring by `python -m experiments.method_pages`."]
+    for kind, (title, _) in KINDS.items():
+        lines = []
+        for name in registry.names(kind):
+            path = Path(__file__).parents[1].joinpath("bench", kind, f"{name}.py")
+            first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or name).splitlines()[0]
+            lines.append(f"- [`{name}`]({kind}-{name}.md): {first}")
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """File name -> text."""
+    made = {f"{kind}-{name}.md": page(kind, name) for kind in KINDS for name in registry.names(kind)}
+    return {"index.md": index(), **made}
+
+
+def write(folder: Path) -> Iterable[Path]:
+    """Write all pages; files of components that are gone are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = pages()
+    for old in folder.glob("*.md"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        yield folder / name
+
+
+if __name__ == "__main__":
+    for written in write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER):
+        print(written)
