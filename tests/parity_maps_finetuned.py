@@ -24,7 +24,7 @@ class Names:
         for pattern, target in self.rules:
             if match := pattern.fullmatch(reference):
                 found = target(match) if callable(target) else match.expand(target)
-                return found if isinstance(found, tuple) else (found, ())
+                return found if isinstance(found, tuple) or found is None else (found, ())
         raise AssertionError(f"no counterpart of {reference}")
 
     def load(self, arrays: dict[str, Tensor]) -> None:

@@ -93,3 +93,19 @@ class Case:
                 grad = names.own[own].grad if own in names.own else None
                 ours, theirs = 0.0 if grad is None else float(grad[index].norm()), norms.get(name, 0.0)
                 assert abs(ours - theirs) <= self.grad_rtol * theirs + floor, f"{run}{name}: {ours} against {theirs}"
+
+
+def tower_rules(theirs: str, stack: str, tower: int) -> list:
+    """Rules of one encoder of the MulT family, here tower `tower` of a bench.models.parts.towers.Towers stack. What
+    ends in "version" or "_float_tensor" marks a format and is not a parameter."""
+    own = {"self_attn.in_proj_": "qkv_", "self_attn.out_proj.": "out_", "fc1.": "fc1_", "fc2.": "fc2_"}
+    parts = "|".join(k.replace(".", r"\.") for k in own)
+    return [
+        (theirs + r"\.(version|embed_positions\._float_tensor)", lambda m: None),
+        (rf"{theirs}\.layers\.(\d+)\.({parts})(\w+)", lambda m: (f"{stack}.{own[m[2]]}{m[3]}", (tower, int(m[1])))),
+        (
+            theirs + r"\.layers\.(\d+)\.layer_norms\.(\d)\.(\w+)",
+            lambda m: (f"{stack}.norm_{m[3]}", (tower, int(m[1]), int(m[2]))),
+        ),
+        (theirs + r"\.layer_norm\.(\w+)", lambda m: (f"{stack}.end_{m[1]}", (tower,))),
+    ]

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
-from bench.models.parts.layers import dropout, filled_steps
+from bench.models.parts.layers import Convolution, dropout, filled_steps
 from bench.models.parts.towers import Fold, Towers
 
 VERSION = 1
@@ -158,22 +158,6 @@ class MulT(Backbone):
         letter = {"text": "l", "audio": "a", "vision": "v"}
         names = [f"{letter[t]}_with_{letter[s]}" for t, s in TOWERS] + [f"{letter[m]}_mem" for m in MODALITIES]
         return {f"trans_{name}.version": "a format marker, not used" for name in names}
-
-
-class Convolution(nn.Module):
-    """Conv1d over time without bias or padding, [B, T, i] -> [B, T - k + 1, o]: one product for all taps, then a sum
-    of shifted views (no transposition of the input, and vmap turns it into one batched product)."""
-
-    def __init__(self, width: int, out: int, kernel: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out, width, kernel))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv1d
-
-    def forward(self, x: Tensor) -> Tensor:
-        out, width, kernel = self.weight.shape
-        steps = x.shape[1] - kernel + 1
-        taps = (x @ self.weight.permute(1, 2, 0).reshape(width, kernel * out)).split(out, -1)  # k x (B, T, o)
-        return torch.stack([tap[:, j : j + steps] for j, tap in enumerate(taps)]).sum(0)
 
 
 def _padded(x: Tensor, steps: int) -> Tensor:

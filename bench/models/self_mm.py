@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
 from bench.models.parts.label_memory import FUSION, LabelMemory
+from bench.models.parts.heads import Head
 from bench.models.parts.lstm import LSTM
 from bench.models.parts.padded import last_step
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
@@ -65,24 +66,6 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         steps = self.lstm.all_states(x)  # (B, T, hidden)
         return self.out(self.dropout(last_step(steps, lengths.clamp(1, x.shape[1]))))
-
-
-class Head(nn.Module):
-    """Dropout and two hidden layers to a score [B]; the first layer's output [B, h] feeds the label generation."""
-
-    def __init__(self, d: int, h: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.first = nn.Linear(d, h)
-        self.second = nn.Linear(h, h)
-        self.score = nn.Linear(h, 1)
-
-    def feature(self, x: Tensor) -> Tensor:
-        return self.first(self.dropout(x)).relu()  # F*, (B, h)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        feature = self.feature(x)
-        return self.score(self.second(feature).relu()).squeeze(1), feature
 
 
 class Model(TextBackbone):
@@ -133,13 +116,8 @@ class Model(TextBackbone):
 
     def aux_losses(self, batch: Batch, encoded: Encoded, output: Output | None) -> dict[str, Tensor]:
         """Unimodal terms: mean of tanh|y_s - y_m| |prediction - y_s|; exactly 0 in epoch 1, where y_s = y_m."""
-        y = batch["label"]
-        losses = {}
-        for m in MODALITIES:
-            target = self.memory.labels(m, batch["index"], y)
-            weight = (target - y).abs().tanh()
-            losses[f"uni_{m}"] = (weight * (encoded.side[f"prediction_{m}"] - target).abs()).mean()
-        return losses
+        predictions = {m: encoded.side[f"prediction_{m}"] for m in MODALITIES}
+        return {f"uni_{m}": v for m, v in self.memory.losses(batch["index"], batch["label"], predictions).items()}
 
     def on_epoch_start(self, epoch: int) -> None:
         self.memory.start_epoch(epoch)

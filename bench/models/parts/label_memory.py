@@ -62,6 +62,14 @@ class LabelMemory(nn.Module):
         known = self.seen[index] > 0
         return torch.where(known, self.get("label", task)[index], multimodal)
 
+    def losses(self, index: Tensor, multimodal: Tensor, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Unimodal terms, task -> mean of tanh|y_s - y_m| |prediction - y_s|, of predictions [B] by task."""
+        found = {}
+        for task, prediction in predictions.items():
+            target = self.labels(task, index, multimodal)
+            found[task] = ((target - multimodal).abs().tanh() * (prediction - target).abs()).mean()
+        return found
+
     @torch.no_grad()
     def update(self, index: Tensor, multimodal: Tensor, features: Mapping[str, Tensor]) -> None:
         """One batch: new unimodal labels from the present centres, then features, then centres.

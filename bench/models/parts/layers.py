@@ -52,6 +52,32 @@ class TextNet(nn.Module):
         return self.linear(self.rnn.last_state(x, last))
 
 
+class Convolution(nn.Module):
+    """Conv1d over time without bias or padding, [B, T, i] -> [B, T - k + 1, o]: one product for all taps, then a sum
+    of shifted views (no transposition of the input, and vmap turns it into one batched product)."""
+
+    def __init__(self, width: int, out: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, width, kernel))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv1d
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, width, kernel = self.weight.shape
+        steps = x.shape[1] - kernel + 1
+        taps = (x @ self.weight.permute(1, 2, 0).reshape(width, kernel * out)).split(out, -1)  # k x (B, T, o)
+        return torch.stack([tap[:, j : j + steps] for j, tap in enumerate(taps)]).sum(0)
+
+
+def pool_steps(x: Tensor, steps: int) -> Tensor:
+    """[B, T, d] -> [B, steps, d]: means of ceil(T / steps) neighbours each, the last step repeated until they fit; x
+    itself where T is `steps` (M-SENA's "model-aligned" features)."""
+    size = -(-x.shape[1] // steps)
+    if x.shape[1] == steps:
+        return x
+    filled = torch.cat([x, x[:, -1:].expand(-1, steps * size - x.shape[1], -1)], 1)
+    return filled.unflatten(1, (steps, size)).mean(2)
+
+
 def filled_steps(x: Tensor) -> Tensor:
     """Number of steps [B] up to the last one with a non-zero feature, of x [B, T, d]."""
     order = torch.arange(1, x.shape[1] + 1, device=x.device)
