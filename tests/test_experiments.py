@@ -161,7 +161,8 @@ def test_columns_are_of_the_metric_family_that_their_runs_are_evaluated_in():
     assert unknown == changes | p_values | costs
     # Self-MM and unaligned data come from M-SENA's files, and the tables' notes say so
     assert other == {
-        ("samlml-t1", "Self-MM"), ("samlml-t11", "SAM-LML"), ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d"),
+        ("samlml-t1", "Self-MM"), ("samlml-t1", "MFM"), ("samlml-t11", "SAM-LML"), ("cpsl-t1", "Self-MM_b"),
+        ("cpsl-t1", "Self-MM_d"),
     }
 
 
@@ -290,5 +291,5 @@ def test_missing_components_are_not_run_and_raise_nothing(monkeypatch):
     names = registry.names
     monkeypatch.setattr(registry, "names", lambda kind: tuple(n for n in names(kind) if n not in ("samlml", "sims")))
     assert config("samlml", "samlml", "mosi") is None and config("msmix", "lmf", "sims") is None
-    assert samlml.run("mosi", "MFM") is None and samlml.run("mosi", "ITHP") is not None
+    assert samlml.run("mosi", "Multimodal Boosting") is None and samlml.run("mosi", "ITHP") is not None
     assert samlml.table4().rows == () and differences.PAGE.name == "hyperparameters.md"
