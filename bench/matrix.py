@@ -132,6 +132,7 @@ class Row:
     x: float | None = None  # abscissa of a figure's point
     points: tuple[str, ...] = ()  # of its config's corruption sweep; their mean is printed (bench/data/corruption)
     note: str = ""
+    beside: bool = False  # a row of ours that the paper does not print: in no claim, no ranking, no comparison
 
     @property
     def key(self) -> tuple[str, str, str]:

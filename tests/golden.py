@@ -49,7 +49,8 @@ def short_run(backbone: str, mixer: str, dataset: str = "mosi", **changes) -> di
         torch.Generator().manual_seed(stream_seed(c.dataset, backbone, 1111, "mixing")),
     )
     history = fit(model, mix, data, p, streams, data.dataset.spec.metrics).history[0]
-    return {k: float(np.float64(v)) for k, v in history.items() if k.startswith("train_") or k == "valid_loss"}
+    pinned = [k for k in history if k.startswith("train_") and not k.startswith("train_mix_") or k == "valid_loss"]
+    return {k: float(np.float64(history[k])) for k in pinned}
 
 
 def cells() -> list[tuple[str, str]]:

@@ -111,12 +111,12 @@ def test_list_and_plan(capsys, tmp_path):
     code, out, _ = run("plan", "msmix-t4", "msmix-t1", "--suite", "paper", "--json", "--results", tmp_path, capsys=capsys)
     plan = json.loads(out)
     assert code == 0 and plan["jobs"]["before_deduplication"] - plan["jobs"]["total"] == 10
-    assert [a["needed"] for a in plan["artefacts"]] == [180, 40]
+    assert [a["needed"] for a in plan["artefacts"]] == [210, 40]
 
 
 def test_dry_run_trains_nothing(capsys, tmp_path):
     code, out, _ = run("run", "msmix-t1", "--only", "synthetic-mosi/lmf+*", "--seeds", "1", "--dry-run", "--results", tmp_path, capsys=capsys)
-    assert code == 0 and out.count("would run synthetic-mosi/lmf+") == 6 and not list(tmp_path.rglob("*.json"))
+    assert code == 0 and out.count("would run synthetic-mosi/lmf+") == 7 and not list(tmp_path.rglob("*.json"))
 
 
 def test_plan_says_how_it_adapts_to_custom_files(capsys, tmp_path, shared):

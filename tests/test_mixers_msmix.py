@@ -2,13 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from bench.data.dataset import load
+from bench.data.datasets import mosi
+from bench.data.synthetic import label_histogram
+from bench.job import assemble
+from bench.matrix import Job
 from bench.mixers import msmix, msmix_release
 from bench.mixers.intensity import AttentionIntensity, ReleaseIntensity
 from bench.mixers.sampling import pair_draws, pairs_above
+from bench.train import loop, probe
+from bench.train.loop import criterion
+from tests import golden
+from tests.golden import cell_config
 
 DIMS = {"text": (6,), "audio": (3,), "vision": (2, 4)}
 
@@ -164,7 +174,7 @@ def test_selected_pairs_are_similar_and_never_a_row_with_itself(variant):
     latents, targets = batch(24)
     mixer = make(variant=variant)
     draws = mixer.draw(24, generator(), torch.float32)
-    first, second = mixer.pairs(latents, draws)
+    first, second = mixer.pairs(mixer.similarity(latents), draws)
     s = msmix.mean_cosine(v.flatten(1) for v in latents.values())
     if variant == "release":
         s = msmix_release.scaled_similarity(s)
@@ -186,7 +196,8 @@ def test_threshold_and_scaling_change_the_candidates():
     s = msmix.mean_cosine(v.flatten(1) for v in latents.values())
     scaled = msmix_release.scaled_similarity(s)
     for params, measure in (({"delta": 0.3}, s), ({"similarity": "minmax", "delta": 0.7}, scaled)):
-        first, second = make(**params).pairs(latents, draws)
+        mixer = make(**params)
+        first, second = mixer.pairs(mixer.similarity(latents), draws)
         assert (measure[first, second] > params["delta"]).all()
 
 
@@ -255,3 +266,85 @@ def test_the_weights_of_the_losses():
     full, half = (make(**p).mix(latents, targets, generator()) for p in ({}, {"xi2": 0.25, "xi1": 0.1, "beta": 500.0}))
     assert full.mixed_weight == 0.7 and half.mixed_weight == 0.1 and full.clean_weight == 1
     assert_close(full.losses["alignment"], 4 * half.losses["alignment"])
+
+
+# --- what the printed equations come to
+
+
+@pytest.mark.parametrize(("size", "expected"), [(64, 16.3), (16, 62.3)])
+def test_the_alignment_loss_falls_with_the_batch_and_outweighs_a_task_loss_of_one(size, expected):
+    """xi_2 L_SAL of intensities that say nothing yet, on labels with MOSI's histogram."""
+    values, frequencies = label_histogram(mosi.SPEC)
+    drawn = np.random.default_rng(0).choice(values, 2000 * size, p=frequencies / frequencies.sum())
+    y = torch.from_numpy(drawn.astype(np.float32))
+    mixer = make()
+    flat = dict.fromkeys(DIMS, torch.zeros(size))
+    mean = torch.stack([mixer.params.xi2 * mixer.alignment(flat, rows) for rows in y.split(size)]).mean()
+    assert mean.item() == pytest.approx(expected, rel=0.05)
+    p = torch.softmax(y[:size].double(), 0)
+    kl = (p * (p * size).log()).sum() / size  # Eq. 16 with P^m = 1 / B
+    assert_close((0.5 * 1000 * 3 * kl).float(), mixer.params.xi2 * mixer.alignment(flat, y[:size]))
+
+
+def test_a_step_notes_the_pairs_that_pass_and_the_spread_of_lambda():
+    assert make(delta=0.2).passing(similarity_with({(0, 1), (2, 3)}, 4)) == torch.tensor(2 / 6)
+    latents, targets = batch(24)
+    mixed = make().mix(latents, targets, generator())
+    s = msmix.mean_cosine(v.flatten(1) for v in latents.values())
+    rows, columns = torch.triu_indices(24, 24, 1)
+    assert_close(mixed.noted["pairs_passing"], (s[rows, columns] > 0.2).float().mean())
+    spread = torch.stack([mixed.ratios[m].std(correction=0) for m in DIMS]).mean()
+    assert_close(mixed.noted["lambda_std"], spread.detach())
+    alone = make(sass=False, sig="off", sal=False).mix(*batch(24), generator())
+    assert set(alone.noted) == {"lambda_std"}
+
+
+def test_half_of_beta_2_2_is_what_lambda_varies_by_at_least():
+    latents, targets = batch(3000, {"a": (4,)})
+    mixed = make({"a": (4,)}, sig="off", sal=False, sass=False).mix(latents, targets, generator())
+    assert mixed.noted["lambda_std"].item() == pytest.approx(0.05**0.5, rel=0.03)  # sd of Beta(2, 2), 0.224
+
+
+@pytest.mark.parametrize("backbone", ["tfn", "lmf"])
+def test_history_shows_that_every_pair_passes_and_what_the_alignment_weighs(backbone):
+    row = golden_history(backbone)
+    assert row["train_mix_pairs_passing"] == 1 and 0.1 < row["train_mix_lambda_std"] < 0.25
+    assert row["alignment_loss_share"] == pytest.approx(row["train_alignment"] / row["train_total"])
+    assert row["alignment_gradient_share"] > 0.8 > 0.1 > golden_history(backbone, beta=1.0)["alignment_gradient_share"]
+    assert "alignment_gradient_share" not in golden_history(backbone, sal=False)
+
+
+def test_the_gradient_share_is_that_of_the_latents_and_changes_no_training(monkeypatch):
+    job = Job(cell_config("lmf", "msmix").with_(fraction=0.2), 1111)
+    parts = assemble(job, load(job.config.dataset, job.config.features))
+    task = criterion(parts.protocol)
+    before = torch.get_rng_state(), {k: v.clone() for k, v in parts.model.state_dict().items()}
+    norms = probe.gradient_norms(parts.model, parts.mixer, parts.data, task, 16)
+    assert torch.equal(before[0], torch.get_rng_state()) and parts.model.training
+    assert all(torch.equal(v, before[1][k]) for k, v in parts.model.state_dict().items())
+    model, mixer = parts.model.eval(), parts.mixer.eval()
+    rows = parts.data.batch("train", torch.arange(16))
+    z = {k: v.detach().requires_grad_() for k, v in model.encode(rows).latents.items()}
+    grads = torch.autograd.grad(task(model.fuse(z).prediction, rows["label"]), list(z.values()))
+    assert norms["task"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in grads)), rel=1e-5)
+    sal = 0.5 * mixer.alignment(mixer.intensities(z, rows["label"]), rows["label"])
+    grads = torch.autograd.grad(sal, list(z.values()))
+    assert norms["alignment"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in grads)), rel=1e-5)
+    with_probe = golden_history("lmf")
+    monkeypatch.setattr(probe, "shares", lambda *a: {})
+    without = golden_history("lmf")
+    assert {k: v for k, v in with_probe.items() if "_share" not in k} == without
+
+
+def golden_history(backbone, **mixing):
+    """The first epoch's line of history.csv of a golden cell with MS-Mix."""
+    found = []
+
+    def spy(*args, **kwargs):
+        found.append(loop.fit(*args, **kwargs))
+        return found[0]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(golden, "fit", spy)
+        golden.short_run(backbone, "msmix", mixing=mixing)
+    return found[0].history[0]

@@ -28,10 +28,11 @@ class Grid:
 
     @cached_property
     def blocks(self) -> dict[str, list[int]]:
-        """Block name -> its row numbers, in print order."""
+        """Block name -> its row numbers, in print order, without those that stand beside it."""
         found: dict[str, list[int]] = {}
         for i, row in enumerate(self.experiment.rows):
-            found.setdefault(row.block, []).append(i)
+            if not row.beside:
+                found.setdefault(row.block, []).append(i)
         return found
 
     @cached_property
@@ -40,7 +41,10 @@ class Grid:
         return {(r.block, r.baseline): i for i, r in reversed(list(enumerate(self.experiment.rows))) if r.baseline}
 
     def baseline(self, row: int, kind: str) -> int | None:
-        """The row that `row` is compared with, or None where its block has none or it is that row itself."""
+        """The row that `row` is compared with, or None where its block has none, it is that row itself or it stands
+        beside the block."""
+        if self.experiment.rows[row].beside:
+            return None
         found = self.baselines.get((self.experiment.rows[row].block, kind))
         return None if found == row else found
 

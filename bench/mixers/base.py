@@ -33,6 +33,7 @@ class Mixed:
     loss: Callable[[Tensor], Tensor] | None = None  # prediction [n] -> scalar
     losses: Mapping[str, Tensor] = field(default_factory=dict)  # extra scalar losses, already weighted
     ratios: Mapping[str, Tensor] = field(default_factory=dict)  # for tests and figures: lambda per modality, pairs
+    noted: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars; history.csv has their means, train_mix_*
 
 
 class Mixer(nn.Module):
@@ -42,6 +43,7 @@ class Mixer(nn.Module):
     mixes. They are `params.p_mix` and `params.start_epoch`.
     """
 
+    probed: bool = False  # losses of its own whose weight against the task history.csv shows (train/probe.py)
     batch_multiplier: int = 1  # 2: wants loader batches of twice the size (Manifold Mixup as PowMix runs it)
 
     def __init__(self, params: Any, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:

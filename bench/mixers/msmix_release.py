@@ -41,10 +41,10 @@ def pair_draws(size: int, generator: Generator) -> Draws:
     return {"keys": torch.rand(size * size, generator=generator, device=generator.device)}
 
 
-def pairs(similarity: Tensor, threshold: float, draws: Draws) -> tuple[Tensor, Tensor]:
-    """B candidates without replacement, (first [B], second [B])."""
-    n = len(similarity)
-    allowed = candidates(scaled_similarity(similarity), threshold, n).flatten()
+def pairs(scaled: Tensor, threshold: float, draws: Draws) -> tuple[Tensor, Tensor]:
+    """B candidates without replacement, (first [B], second [B]); scaled [B, B] as `scaled_similarity` gives it."""
+    n = len(scaled)
+    allowed = candidates(scaled, threshold, n).flatten()
     drawn = torch.where(allowed, draws["keys"], -1.0).topk(n).indices
     return drawn // n, drawn % n
 

@@ -154,14 +154,14 @@ def _figures() -> Figures | None:
 
 def tidy(tables: Sequence[Table]) -> pd.DataFrame:
     """Runs of real data as claims read them: artefact, dataset, backbone, method, variant, metric, seed, value (printed
-    unit), and x where a row has one. Cells that must not be aggregated are left out."""
+    unit), and x where a row has one. Cells that must not be aggregated and rows beside the paper's are left out."""
     lines = []
     for t in tables:
         e = t.experiment
         if t.provenance not in ("official", "custom"):
             continue
         for i, j, cell in t.grid:
-            if not cell.shown or cell.derived or any(r.get("test_only") for r in t.results.finished(cell)):
+            if e.rows[i].beside or not cell.shown or cell.derived or any(r.get("test_only") for r in t.results.finished(cell)):
                 continue
             row, column = e.rows[i], e.columns[j]
             dataset = dataset_name(cell.configs[0].dataset).replace("_", "-")  # as the reported numbers spell it

@@ -19,6 +19,7 @@ from bench.errors import BenchError
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone
+from bench.train import probe
 from bench.train.optim import Schedule, build_optimiser
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol
@@ -70,7 +71,8 @@ def step_losses(
     model: Backbone, mixer: Mixer | None, batch: dict[str, Tensor], task: Callable[[Tensor, Tensor], Tensor],
     generator: torch.Generator | None,
 ) -> tuple[dict[str, Tensor], Any]:
-    """Losses of one step and what the model's hooks need: ({name: scalar, "total": scalar}, (encoded, output)).
+    """Losses of one step and what the model's hooks need: ({name: scalar, "total": scalar}, (encoded, output)). What
+    the mixer notes beside them is under "mix_<name>" and in no sum.
 
     One encoder pass, then one pass of the fusion network over the clean rows followed by the mixed rows; the clean
     rows are left out where the mixer trains on mixtures alone. `mixer` None: a clean step.
@@ -98,6 +100,8 @@ def step_losses(
         losses |= {"mixed": mixed.mixed_weight * of_mixture, **mixed.losses}
     losses |= model.aux_losses(batch, encoded, output)
     losses["total"] = sum(losses.values())
+    if mixer is not None:
+        losses |= {f"mix_{name}": value for name, value in mixed.noted.items()}  # no losses: after the sum
     return losses, (encoded, output)
 
 
@@ -182,6 +186,7 @@ def fit(
         result.history.append({
             "epoch": epoch, "lr": optimiser.param_groups[-1]["lr"], **{f"train_{k}": v for k, v in train.items()},
             "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
+            **probe.shares(model, mixer, data, task, p.batch_size, train),
         })
         report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f} avg {valid.get('avg', math.nan):.4f}")
         if valid_loss < result.best_valid_loss - p.min_delta:
