@@ -74,7 +74,7 @@ def run(
         with _terminable():
             outcomes = run_jobs(
                 jobs, store, slots, None if data is None else Path(data), timeout,
-                lambda j: ("checkpoint",) if keep_checkpoints and j.id in wanted.figures.of else (), fail_fast,
+                lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast,
                 progress, wanted.data, lambda j: wanted.figures.lacking(j, retry_failed),
             )
     failed = [j for j in wanted.jobs if store.status(j) == FAILED]
@@ -199,3 +199,24 @@ def cell(
     if found.empty:
         raise BenchError(f"no finished run of {dataset} {backbone}+{mixer} with {split} {metric} in {folder}")
     return found.set_index("seed").value.sort_index()
+
+
+def predict(job: str | Path, data: str | Path, results: str | Path = "results") -> pd.DataFrame:
+    """Scores of a feature file by a job's kept weights: split, id, prediction, label (NaN where the file has none).
+    `job`: an id, the beginning of one, a job's folder, or a weights.safetensors."""
+    from bench.export import find
+    from bench.predict import predict as score
+
+    if Path(job).is_file():
+        return score(job, data)
+    store = Store(results)
+    return score(store.checkpoint(find(store, str(job))), data)
+
+
+def export(job: str, results: str | Path = "results", out: str | Path | None = None) -> Path:
+    """Write a job's weights, settings and a card into a folder (default: exported/<job>) and return it."""
+    from bench import export as exporting
+
+    store = Store(results)
+    found = exporting.find(store, job)
+    return exporting.export(store, found, out or Path("exported") / found.id)

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
     running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
     running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
-    running.add_argument("--keep-checkpoints", action="store_true", help="keep the weights that figures were measured on (default: removed after)")
+    running.add_argument("--keep-checkpoints", action="store_true", help="keep every job's weights, for predict and export (default: those that figures are measured on, removed after)")
     running.add_argument("--dry-run", action="store_true", help="say what would run")
 
     tuning = verb("tune", "The same budget of trials for every method, judged on validation data, on seeds of their own.", where)
@@ -79,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("input", type=Path)
     convert.add_argument("output", type=Path)
     convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
+    predicting = verb("predict", "Scores of a feature file by a job's kept weights, as csv.")
+    predicting.add_argument("--job", required=True, metavar="JOB", help="id of a job (its beginning will do), its folder, or a weights.safetensors")
+    predicting.add_argument("--data", type=Path, required=True, metavar="FILE", help="a feature file of the kind the job was trained on; labels are not needed")
+    predicting.add_argument("--out", type=Path, metavar="CSV", help="where to write (default: the terminal)")
+    predicting.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    exporting = verb("export", "A job's weights, settings and a card, for use elsewhere.")
+    exporting.add_argument("job", metavar="JOB", help="id of a job (its beginning will do), or its folder")
+    exporting.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: exported/<job>)")
+    exporting.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
@@ -100,7 +109,7 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = _parser().parse_args(arguments)
-    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "doctor": _doctor}[args.verb]
+    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "doctor": _doctor}[args.verb]
     try:
         return verb(args)
     except BenchError as e:
@@ -264,6 +273,22 @@ def _data(args: argparse.Namespace) -> int:
 
     encode_file(args.input, args.output, args.encoder)
     print(args.output)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from bench import api
+
+    found = api.predict(args.job, args.data, args.results)
+    text = found.to_csv(args.out, index=False, float_format="%.7g", lineterminator="\n")
+    print(args.out if args.out else text, end="\n" if args.out else "")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from bench import api
+
+    print(api.export(args.job, args.results, args.out))
     return 0
 
 

@@ -1,6 +1,5 @@
 """Run ONE job: data -> model -> train -> evaluate -> job folder."""
 
-import pickle
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench import encoders, environment, registry
+from bench import encoders, environment, registry, weights
 from bench.data.corruption import parse
 from bench.data.corruption.corrupted import Corrupted
 from bench.data.dataset import Dataset, load
@@ -197,7 +196,7 @@ def _run(
         "wall_seconds": round(time.perf_counter() - began, 3),
     }
     if "checkpoint" in keep:
-        write_checkpoint(store.checkpoint(job), model, mixer)
+        weights.save(store.checkpoint(job), job, Inputs(**data.inputs()), model, mixer)
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
     store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
     return metrics
@@ -213,23 +212,3 @@ def corrupted_metrics(model: Backbone, data: Corrupted, p: Protocol, family: str
         sweep[point] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
     found = {"sweep": sweep, "missing_rate": data.missing_rates()}
     return {k: v for k, v in found.items() if v}
-
-
-def write_checkpoint(path: Path, model: Backbone, mixer: Mixer) -> None:
-    """The selected weights of the model, and the mixer's after the last epoch."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save({"model": model.state_dict(), "mixer": mixer.state_dict()}, temporary)
-    temporary.replace(path)
-
-
-def read_checkpoint(path: Path, parts: Parts) -> None:
-    """Load a checkpoint into a job's parts. Raises BenchError, in one line, where there is none that fits."""
-    try:
-        found = torch.load(path, map_location=parts.data.device, weights_only=True)
-        parts.model.load_state_dict(found["model"])
-        parts.mixer.load_state_dict(found["mixer"])
-    except FileNotFoundError:
-        raise BenchError(f"no weights in {path.parent}; `bench run` of the figure's artefact trains the job again") from None
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as e:
-        first = str(e).splitlines()[0]
-        raise BenchError(f"{path} does not fit the job ({first}); remove it and run again") from None

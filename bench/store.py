@@ -99,8 +99,8 @@ class Store:
         return folder
 
     def checkpoint(self, job: Job) -> Path:
-        """Where a job's weights lie while a measure (bench/measure) still needs them."""
-        return self.folder(job) / "checkpoint.pt"
+        """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good."""
+        return self.folder(job) / "weights.safetensors"
 
     def finish(
         self, job: Job, metrics: Mapping[str, Any], history: pd.DataFrame, predictions: Mapping[str, np.ndarray],

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench import weights
 from bench.data.dataset import load
 from bench.errors import BenchError
-from bench.job import assemble, read_checkpoint, run, write_checkpoint
+from bench.job import assemble, run
 from bench.matrix import Job
 from bench.measure import landscape
 from bench.measure.directions import directions, inner, trained_parameters
@@ -18,7 +19,7 @@ from bench.measure.run import run as measure
 from bench.measure.spec import load as load_measure
 from bench.measure.surface import Surface
 from bench.measure.trained import Trained, restore
-from bench.models.base import Backbone, Encoded, Output
+from bench.models.base import Backbone, Encoded, Inputs, Output
 from bench.store import Store, read_json, write_json
 from tests.golden import cell_config
 
@@ -227,14 +228,14 @@ def test_missing_weights_are_one_line(trained, tmp_path):
 
 
 def test_a_checkpoint_that_does_not_fit_is_one_line(trained, tmp_path):
-    path, t = tmp_path / "checkpoint.pt", fresh("tfn")
-    write_checkpoint(path, t.model, t.mixer)
-    with pytest.raises(BenchError, match="does not fit the job") as e:
-        read_checkpoint(path, fresh("lmf").parts)
+    path, t = tmp_path / "weights.safetensors", fresh("tfn")
+    weights.save(path, t.job, Inputs(**t.data.inputs()), t.model, t.mixer)
+    with pytest.raises(BenchError, match="weights do not fit tfn") as e:
+        weights.restore(weights.load(path), fresh("lmf").model)
     assert "\n" not in str(e.value)
     path.write_bytes(b"half a file")
-    with pytest.raises(BenchError, match="does not fit the job"):
-        read_checkpoint(path, t.parts)
+    with pytest.raises(BenchError, match="damaged weights"):
+        weights.load(path)
 
 
 def test_undefined_numbers_come_back_as_nan(trained):

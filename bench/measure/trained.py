@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import weights
 from bench.data.dataset import Dataset, load
 from bench.data.resident import Resident
 from bench.errors import BenchError
-from bench.job import Parts, assemble, read_checkpoint, settle
+from bench.job import Parts, assemble, settle
 from bench.matrix import Job
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone
@@ -65,6 +66,6 @@ def restore(job: Job, store: Store, data_dir: str | Path | None = None, device: 
     if store.status(job, {(job.config.dataset, job.config.features): dataset.sha256}) != DONE:
         raise BenchError(f"{store.folder(job)} was made from another data file; run it again")
     parts = assemble(job, dataset, device)
-    read_checkpoint(store.checkpoint(job), parts)
+    weights.restore(weights.load(store.checkpoint(job)), parts.model, parts.mixer)
     parts.model.eval(), parts.mixer.eval()
     return Trained(job, parts, store.predictions(job) or {})

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
-from bench.models.parts.label_memory import FUSION, LabelMemory
 from bench.models.parts.heads import Head
+from bench.models.parts.label_memory import FUSION, LabelMemory
 from bench.models.parts.lstm import LSTM
 from bench.models.parts.padded import last_step
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
