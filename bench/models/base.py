@@ -73,6 +73,30 @@ class Group:
     decay: bool = True  # False: weight decay is 0 for this group whatever the protocol says
 
 
+@dataclass(frozen=True)
+class Update:
+    """One update of the weights on a batch, where a system makes several kinds: which loss, which weights, which moments.
+
+    losses: batch -> {name: scalar}, already weighted, in training mode; None is the step of every model (task, mixtures,
+    aux_losses, after_backward). Groups that are not named keep their weights, though gradients reach them and clipping
+    by norm counts them. A named optimiser has moments of its own; its rates are group_lr["<optimiser>.<group>"] and, where
+    that is not given, the group's.
+    """
+
+    name: str = ""  # before the losses' names in history.csv: train_<name>_<loss>
+    losses: Callable[[Batch], dict[str, Tensor]] | None = field(default=None, hash=False)
+    groups: tuple[str, ...] | None = None  # names of the groups that it steps; None: all
+    optimiser: str = ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the training split: the updates that each batch makes, in their order."""
+
+    updates: tuple[Update, ...] = (Update(),)
+    share: float = 1.0  # of the batches, rounded down, at least one
+
+
 class Backbone(nn.Module):
     """Base class of every backbone and system."""
 
@@ -86,6 +110,7 @@ class Backbone(nn.Module):
     # A model that has unimodal features U_m [B, T, d] sets this to None and calls what it finds there on each, in
     # `encode`: whoever draws a corruption sets a function (modality, U_m) -> U_m on the instance (SAM-LML Eq. 35).
     feature_hook: Callable[[str, Tensor], Tensor] | None
+    preparation: int = 0  # epochs before the first that counts, numbered 1 - preparation ... 0: never selected, base rates
     reads_keep: bool = False  # deals with missing modalities itself, by keep_<modality> [B] bool in the batch
 
     def encode(self, batch: Batch) -> Encoded:
@@ -108,8 +133,13 @@ class Backbone(nn.Module):
         """Optimiser groups; parameters left out are never trained. Mixer parameters join the group 'main'."""
         return [Group("main", list(self.parameters()))]
 
+    def passes(self, epoch: int) -> tuple[Pass, ...]:
+        """What an epoch consists of: systems with stages or alternating optimisers say it here. Every pass has a batch
+        order of its own. """
+        return (Pass(),)
+
     def on_epoch_start(self, epoch: int) -> None:
-        """Called with the epoch number, from 1, before its first batch."""
+        """Called with the epoch number, from 1 (or 1 - preparation), before its first batch."""
 
     def after_backward(self, batch: Batch, encoded: Encoded, output: Output | None) -> None:
         """Called after every backward pass, before the optimiser (gradient modulation, label generation)."""

@@ -18,9 +18,9 @@ from bench.data.resident import Resident
 from bench.errors import BenchError
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
-from bench.models.base import Backbone
+from bench.models.base import Backbone, Pass, Update
 from bench.train import probe
-from bench.train.optim import Schedule, build_optimiser
+from bench.train.optim import Steps
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol
 
@@ -105,6 +105,18 @@ def step_losses(
     return losses, (encoded, output)
 
 
+def stage_losses(update: Update, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of an update that has its own: {"<update>_<loss>": scalar, "total": their sum}."""
+    losses = update.losses(batch)
+    return {f"{update.name}_{k}": v for k, v in losses.items()} | {"total": sum(losses.values())}
+
+
+def pass_batches(one: Pass, n: int, p: Protocol, multiplier: int, order: np.random.Generator) -> list[np.ndarray]:
+    """Row indices of the batches of one pass, its share of them."""
+    batches = epoch_batches(n, p, multiplier, order)
+    return batches[: max(int(len(batches) * one.share), 1)]
+
+
 def evaluation_batches(model: Backbone, rows: Tensor) -> tuple[Tensor, ...]:
     """Rows [n] of a split in batches as large as the model is evaluated in."""
     return rows.split(model.eval_batch or EVAL_BATCH)
@@ -135,47 +147,39 @@ def fit(
     task = criterion(p)
     if p.checkpointing:
         checkpoint_encoders(model)
-    optimiser = build_optimiser(model, mixer.own_parameters(), p)
-    n_batches = len(epoch_batches(data.size("train"), p, mixer.batch_multiplier, np.random.default_rng(0)))
-    updates_per_epoch = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
-    if updates_per_epoch == 0:
-        raise BenchError(f"{data.size('train')} training samples give {n_batches} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
-    schedule = Schedule(optimiser, p, updates_per_epoch)
-    parameters = [q for g in optimiser.param_groups for q in g["params"]]
+    steps = Steps(model, mixer.own_parameters(), p, _updates_per_epoch(model, data.size("train"), mixer, p))
     valid_label = data.labels("valid")
     autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=p.amp and native_bf16(data.device))
     result = Fit(0, 0, 0, math.inf)
     best_state: dict[str, Tensor] = {}
 
-    for epoch in range(1, p.max_epochs + 1):
+    for epoch in range(1 - model.preparation, p.max_epochs + 1):
         model.train(), mixer.train()
         model.on_epoch_start(epoch)
         data.begin_epoch(epoch)
-        schedule.before_epoch(epoch)
+        steps.before_epoch(epoch)
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        pending = 0
-        optimiser.zero_grad(set_to_none=True)
-        for rows in epoch_batches(data.size("train"), p, mixer.batch_multiplier, streams.order):
-            batch = data.batch("train", torch.from_numpy(rows).to(data.device, non_blocking=True))
-            # the draw is made whatever the mixer, so that every method sees the same stream
-            mixing = streams.decisions.random() < mixer.probability and epoch >= mixer.start_epoch and len(rows) >= 2
-            with autocast:
-                losses, (encoded, output) = step_losses(model, mixer if mixing else None, batch, task, streams.mixing)
-            losses["total"].backward()
-            model.after_backward(batch, encoded, output)
-            if p.clip_value is not None:  # the running sum, at every micro-batch (M-SENA)
-                torch.nn.utils.clip_grad_value_(parameters, p.clip_value)
-            pending += 1
-            if pending == p.accumulate:
-                _update(optimiser, schedule, parameters, p)
-                result.updates, pending = result.updates + 1, 0
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-                counts[name] = counts.get(name, 0) + 1
-        if pending and not p.drop_remainder:
-            _update(optimiser, schedule, parameters, p)
-            result.updates += 1
+        for one in model.passes(epoch):
+            for rows in pass_batches(one, data.size("train"), p, mixer.batch_multiplier, streams.order):
+                batch = data.batch("train", torch.from_numpy(rows).to(data.device, non_blocking=True))
+                for update in one.updates:
+                    if update.losses is not None:
+                        with autocast:
+                            losses = stage_losses(update, batch)
+                        losses["total"].backward()
+                    else:
+                        # the draw is made whatever the mixer, so that every method sees the same stream
+                        mixing = streams.decisions.random() < mixer.probability and epoch >= mixer.start_epoch and len(rows) >= 2
+                        with autocast:
+                            losses, hooks = step_losses(model, mixer if mixing else None, batch, task, streams.mixing)
+                        losses["total"].backward()
+                        model.after_backward(batch, *hooks)
+                    result.updates += steps.gradient(update)
+                    for name, value in losses.items():
+                        sums[name] = sums.get(name, 0.0) + value.detach()
+                        counts[name] = counts.get(name, 0) + 1
+            result.updates += steps.end_pass()
 
         train = {name: float(total) / counts[name] for name, total in sums.items()}
         prediction = predict(model, data, "valid")
@@ -184,15 +188,17 @@ def fit(
             raise Diverged(f"training diverged in epoch {epoch}: training loss {train['total']}, validation loss {valid_loss}")
         valid = evaluate(prediction, valid_label, family)
         result.history.append({
-            "epoch": epoch, "lr": optimiser.param_groups[-1]["lr"], **{f"train_{k}": v for k, v in train.items()},
+            "epoch": epoch, "lr": steps.rate, **{f"train_{k}": v for k, v in train.items()},
             "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
             **probe.shares(model, mixer, data, task, p.batch_size, train),
         })
         report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f} avg {valid.get('avg', math.nan):.4f}")
+        if epoch < 1:
+            continue
         if valid_loss < result.best_valid_loss - p.min_delta:
             result.best_valid_loss, result.best_epoch = valid_loss, epoch
             best_state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        schedule.after_epoch(valid_loss)
+        steps.after_epoch(valid_loss)
         result.epochs = epoch
         if epoch - result.best_epoch >= p.patience:
             break
@@ -210,9 +216,16 @@ def checkpoint_encoders(model: Backbone) -> None:
         enable({"use_reentrant": False})
 
 
-def _update(optimiser: torch.optim.Optimizer, schedule: Schedule, parameters: list[Tensor], p: Protocol) -> None:
-    if p.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, p.clip_norm)
-    schedule.before_update()
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+def _updates_per_epoch(model: Backbone, n: int, mixer: Mixer, p: Protocol) -> dict[str, int]:
+    """Updates of the first epoch that counts, by optimiser. Raises BenchError where there are none."""
+    found: dict[str, int] = {}
+    for one in model.passes(1):
+        n_batches = len(pass_batches(one, n, p, mixer.batch_multiplier, np.random.default_rng(0)))
+        if len(one.updates) > 1 and p.accumulate > 1:
+            raise BenchError("a system with several updates a batch cannot accumulate gradients: set train.accumulate=1")
+        updates = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
+        if updates == 0:
+            raise BenchError(f"{n} training samples give {n_batches} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
+        for update in one.updates:
+            found[update.optimiser] = found.get(update.optimiser, 0) + updates
+    return found

@@ -1,16 +1,18 @@
 """Optimisers and schedules from a Protocol."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from bench.models.base import Backbone
+from bench.models.base import Backbone, Update
 from bench.train.protocol import Protocol
 
 
-def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol) -> torch.optim.Optimizer:
-    """One optimiser over the model's groups; `extra` (a mixer's parameters) joins the group "main".
+def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol, name: str = "") -> torch.optim.Optimizer:
+    """One optimiser over the model's groups; `extra` (a mixer's parameters) joins the group "main". `name`: where a
+    system has several, rates of "<name>.<group>" go before the group's.
 
     Parameters that no group names are never trained (LMF's fusion weights, as in M-SENA). Fused: one kernel a step.
     """
@@ -20,7 +22,8 @@ def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol) -> 
         if not params:
             continue
         decay = p.group_weight_decay.get(g.name, p.weight_decay) if g.decay else 0.0
-        groups.append({"params": params, "lr": p.group_lr.get(g.name, p.lr), "weight_decay": decay, "name": g.name})
+        lr = p.group_lr.get(f"{name}.{g.name}", p.group_lr.get(g.name, p.lr))
+        groups.append({"params": params, "lr": lr, "weight_decay": decay, "name": g.name})
     if extra and not any(g["name"] == "main" for g in groups):
         groups.append({"params": extra, "lr": p.lr, "weight_decay": p.weight_decay, "name": "main"})
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[p.optimiser]
@@ -85,3 +88,82 @@ class Schedule:
             if self.bad > self.p.scheduler_patience:
                 self._apply(self.factor * 0.1)
                 self.bad = 0
+
+
+class Steps:
+    """Gradients into updates: accumulation, clipping, and the optimiser and schedule of each kind of update.
+
+    Every optimiser holds all groups; what an update does not step has no gradient when it is made.
+    """
+
+    def __init__(self, model: Backbone, extra: list[nn.Parameter], p: Protocol, updates: Mapping[str, int]) -> None:
+        """`updates`: optimiser -> updates of an epoch."""
+        self.p, self.model, self.extra, self.updates = p, model, extra, updates
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: dict[str, Schedule] = {}
+        for name in updates:
+            self._add(name)
+        self.parameters = [q for g in next(iter(self.optimisers.values())).param_groups for q in g["params"]]
+        self.pending: Update | None = None
+        self.gradients = 0
+        self.epoch = 1
+
+    def _add(self, name: str) -> None:
+        self.optimisers[name] = optimiser = build_optimiser(self.model, self.extra, self.p, name)
+        self.schedules[name] = Schedule(optimiser, self.p, self.updates.get(name, 1))
+
+    @property
+    def rate(self) -> float:
+        """Of the last group of the first optimiser."""
+        return next(iter(self.optimisers.values())).param_groups[-1]["lr"]
+
+    def before_epoch(self, epoch: int) -> None:
+        if epoch == 1 and self.epoch < 1:  # what prepared the model was another training
+            for optimiser in self.optimisers.values():
+                optimiser.state.clear()
+        self.epoch = epoch
+        for schedule in self.schedules.values():
+            if epoch >= 1:
+                schedule.before_epoch(epoch)
+        self._forget()
+
+    def after_epoch(self, valid_loss: float) -> None:
+        for schedule in self.schedules.values():
+            schedule.after_epoch(valid_loss)
+
+    def gradient(self, update: Update) -> int:
+        """A backward pass was made for `update`; returns the number of updates that followed from it, 0 or 1."""
+        if self.p.clip_value is not None:  # the running sum, at every micro-batch (M-SENA)
+            torch.nn.utils.clip_grad_value_(self.parameters, self.p.clip_value)
+        self.pending, self.gradients = update, self.gradients + 1
+        return self._step() if self.gradients == self.p.accumulate else 0
+
+    def end_pass(self) -> int:
+        """What is left of an accumulation; returns the number of updates, 0 or 1."""
+        if self.gradients and not self.p.drop_remainder:
+            return self._step()
+        self._forget()
+        return 0
+
+    def _step(self) -> int:
+        update = self.pending
+        if update.optimiser not in self.optimisers:
+            self._add(update.optimiser)
+        optimiser = self.optimisers[update.optimiser]
+        if self.p.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.p.clip_norm)
+        if update.groups is not None:
+            for g in optimiser.param_groups:
+                if g["name"] not in update.groups:
+                    for q in g["params"]:
+                        q.grad = None
+        if self.epoch >= 1:
+            self.schedules[update.optimiser].before_update()
+        optimiser.step()
+        self._forget()
+        return 1
+
+    def _forget(self) -> None:
+        self.pending, self.gradients = None, 0
+        for q in self.parameters:
+            q.grad = None
