@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from bench.mixers import powmix
-from bench.mixers.sampling import sparse_masks
+from bench.errors import BenchError
+from bench.mixers import manifold, powmix
+from bench.mixers.sampling import redrawn_masks, sparse_masks
+from experiments.common import config
 
 DIMS = {"text": (4,), "audio": (3,), "vision": (2, 3)}
 
@@ -136,3 +138,53 @@ def test_number_of_mixtures_and_clean_rows():
     assert len(mix(n_mixed=None).targets) == 16 and len(mix().targets) == 200
     assert mix().clean_weight == 0 and mix(clean_plus_mixed=True).clean_weight == 1
     assert torch.equal(mix().targets, mix(clean_plus_mixed=True).targets)
+
+
+# --- what code found in the open does
+
+
+@pytest.mark.parametrize("size", [2, 3, 16])
+def test_rows_with_no_or_one_entry_are_drawn_again(size):
+    g = torch.Generator().manual_seed(1)
+    draws = make(mask_rows="redraw", n_mixed=4000).draw(size, g, torch.float32)
+    counts = draws["masks"].sum(-1)
+    assert counts.min() == 2
+    # the law is the Bernoulli's given two entries or more: P = 3 on average over 16 columns
+    if size == 16:
+        q = 3 / 16
+        none, one = (1 - q) ** 16, 16 * q * (1 - q) ** 15
+        assert counts.float().mean().item() == pytest.approx((3 - one) / (1 - none - one), rel=0.02)
+        kept = make(n_mixed=4000).draw(size, torch.Generator().manual_seed(1), torch.float32)["masks"]
+        enough = kept.sum(-1) >= 2
+        assert torch.equal(draws["masks"][enough], kept[enough]) and 0.1 < 1 - enough.float().mean() < 0.25
+
+
+def test_a_row_that_never_comes_out_full_gets_two_columns():
+    none = torch.zeros(1, 500, 8, dtype=torch.bool)
+    rows = redrawn_masks(none, 2, (1e-9, 1e-9), torch.Generator().manual_seed(0), torch.float32)
+    assert (rows.sum(-1) == 2).all() and (rows.sum((0, 1)) > 80).all()  # 125 of 500 rows have each
+
+
+def test_alpha_per_column_gives_an_example_the_same_expected_weight_in_every_row():
+    g = torch.Generator().manual_seed(3)
+    by_row = make(n_mixed=6000).draw(4, g, torch.float64)["weights"][0]
+    by_column = make(n_mixed=6000, alpha_per="column").draw(4, g, torch.float64)["weights"][0]
+    assert_close(by_row.mean(0), torch.full((4,), 0.25, dtype=torch.float64), atol=0.01, rtol=0)
+    assert (by_column.mean(0) - 0.25).abs().max() > 0.05  # alpha_j / sum alpha
+    mean = by_column.mean(0)
+    total = (mean * (1 - mean) / by_column.var(0)).mean() - 1  # of Dirichlet(alpha): the sum of the alphas
+    assert 4 * 0.5 < total < 4 * 2
+
+
+def test_the_open_codes_reading_runs_and_stays_convex():
+    mixed = mix(16, mask_rows="redraw", alpha_per="column", eps=1e-5)
+    assert all((r > 0).sum(1).min() >= 2 for r in mixed.ratios.values())
+    with pytest.raises(BenchError, match="mask_rows must be one of repair, redraw"):
+        make(mask_rows="again")
+
+
+def test_powmix_runs_manifold_with_a_ratio_per_pair_in_halves():
+    c = config("powmix", "mult", "mosi", "manifold")
+    assert (c.mixer_params["ratio"], c.mixer_params["protocol"]) == ("pair", "halves")
+    draws = manifold.Mix(manifold.Params(**c.mixer_params), DIMS, 3.0).draw(16, torch.Generator().manual_seed(0), torch.float32)
+    assert draws["ratio"].shape == (8,) and len(draws["ratio"].unique()) == 8

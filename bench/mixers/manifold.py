@@ -9,7 +9,8 @@ What the papers leave open, and the switches:
   with row k of the other: "halves", the step trains on these mixtures alone. MS-Mix says only "random mixing in the
   latent space", and its Table 4 adds its own modules to this row; so "joint" is MS-Mix with SASS, SIG and SAL off:
   a random permutation of the batch, clean loss + weight * mixed loss.
-- `ratio`: one lambda per "step" (ours for PowMix) or per "pair" (MS-Mix's own way, ours for its tables).
+- `ratio`: one lambda per "pair" (PowMix Eq. 1 speaks of a pair; MS-Mix's own way too), which the tables of both papers
+  run, or one per "step", as mixup code usually has it and the default here.
 - `criterion`: loss of the mixtures, the backbone's own ("task") or "mse" (what MS-Mix uses for its own mixtures).
 - A short last batch of odd size has no equal halves: the middle row is then used in two pairs.
 - A permutation may leave a row where it is; that pair is an un-mixed row.

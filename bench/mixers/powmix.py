@@ -18,12 +18,15 @@ What the paper leaves undefined, and our choices:
 - Eq. 5 is 0/0 where no modality of a sample has a positive mean: a_m = (q_m + eps) / (sum q + M eps), which gives 1/M
   there, and keeps a modality whose mean is negative on the whole batch well defined (Eq. 6 is scale-free per row).
 - A mask row may be empty (3.6 % of the rows at B = 16): it gets one uniformly chosen column. A row with one entry is
-  an un-mixed example and stays. P / B above 1 acts as 1.
+  an un-mixed example and stays. P / B above 1 acts as 1. `mask_rows` "redraw": rows with no or one entry are drawn
+  again, as in an implementation found in the open, so that every row mixes at least two examples.
+- `alpha_per` "row": one alpha_m for each of the n_O rows, since alpha_m is said to lie in R^{n_O}; "column", as in that
+  implementation: one for each of the B examples, the same in all rows of the matrix. It also has `eps` 1e-5.
 - `detach_weights`: a_m is called a weight, so no gradient passes through it; off: it does.
 - Latents of rank 3: the mean of Eq. 5 is over all axes but the batch.
 - `clean_plus_mixed`: a mixing step trains on the mixtures alone (the paper sets itself apart from methods that need
   several forward passes), or on clean plus mixed rows.
-- p_mix and the tuned n_O are not printed: 0.5 and the starting value 256.
+- p_mix and the tuned n_O are not printed: 0.5 and the starting value 256 (Sec. 5.5).
 """
 
 from dataclasses import dataclass
@@ -34,7 +37,7 @@ from torch import Generator, Tensor
 from bench.mixers import options
 from bench.mixers.base import Latents, Mixed, Mixer
 from bench.mixers.combine import weigh
-from bench.mixers.sampling import Draws, dirichlet, precision, sparse_masks
+from bench.mixers.sampling import Draws, dirichlet, precision, redrawn_masks, sparse_masks
 
 VERSION = 1
 
@@ -51,6 +54,8 @@ class Params:
     dynamic: bool = True
     label_mixing: bool = True
     eps: float = 1e-4  # of Eq. 5; ours
+    mask_rows: str = "repair"  # "repair" or "redraw"
+    alpha_per: str = "row"  # "row" or "column"
     detach_weights: bool = True
     clean_plus_mixed: bool = False
     start_epoch: int = 1  # Self-MM: 2 on MOSI, 3 on SIMS and MOSEI (Sec. 5.5)
@@ -60,6 +65,8 @@ class Params:
         options.probability("powmix", p_mix=self.p_mix)
         options.interval("powmix", alpha_range=self.alpha_range, mask_range=self.mask_range)
         options.positive("powmix", eps=self.eps)
+        options.one_of("powmix", "mask_rows", self.mask_rows, ("repair", "redraw"))
+        options.one_of("powmix", "alpha_per", self.alpha_per, ("row", "column"))
 
 
 def attention_weights(latents: Latents, eps: float) -> Tensor:
@@ -79,12 +86,15 @@ class Mix(Mixer):
         """{"weights" [M, n, B], "masks" bool [M or 1, n, B]} of a batch of `size` rows. The order of the draws is
         such that a switch changes nothing drawn before it: two variants under one seed stay paired."""
         p, modalities, n = self.params, len(self.dims), self.params.n_mixed or size
-        draws = {"weights": dirichlet(modalities, n, size, p.alpha_range, generator, dtype)}
+        per_column = p.alpha_per == "column"
+        weights = dirichlet(modalities, n, size, p.alpha_range, generator, dtype, per_column=per_column)
         masks = sparse_masks(1, n, size, p.mask_range, generator, dtype)
         if not p.mask_sharing:
             more = sparse_masks(modalities - 1, n, size, p.mask_range, generator, dtype)
             masks = torch.cat([masks, more])
-        return draws | {"masks": masks}
+        if p.mask_rows == "redraw":  # a repaired row has one entry, and is drawn again too
+            masks = redrawn_masks(masks, 2, p.mask_range, generator, dtype)
+        return {"weights": weights, "masks": masks}
 
     def matrices(self, latents: Latents, draws: Draws) -> Tensor:
         """Lambda~_m of every modality, [M, n, B], after the switches."""

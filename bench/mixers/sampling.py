@@ -60,13 +60,15 @@ def permutation(size: int, generator: Generator) -> Tensor:
 
 def dirichlet(
     count: int, rows: int, columns: int, interval: Sequence[float], generator: Generator, dtype: torch.dtype,
-    per_row: bool = True,
+    per_row: bool = True, per_column: bool = False,
 ) -> Tensor:
     """`count` matrices whose rows follow Dirichlet(alpha, ..., alpha) with alpha ~ U(interval), [count, rows, columns].
 
-    One alpha per row, or per matrix where `per_row` is off (PowMix Sec. 3.3 and 4.1). No entry is exactly 0.
+    One alpha per row, or per matrix where `per_row` is off (PowMix Sec. 3.3 and 4.1); with `per_column` every column
+    has its own, the same in all rows: Dirichlet(alpha_1, ..., alpha_B). No entry is exactly 0.
     """
-    alpha = uniform((count, rows if per_row else 1, 1), interval, generator, dtype)
+    shape = (count, 1, columns) if per_column else (count, rows if per_row else 1, 1)
+    alpha = uniform(shape, interval, generator, dtype)
     weights = gamma(alpha.expand(count, rows, columns).contiguous(), generator)
     return (weights / weights.sum(-1, keepdim=True)).clamp_min(_SMALLEST)
 
@@ -78,12 +80,36 @@ def sparse_masks(
 
     A row that comes out empty, which the paper leaves undefined, gets one uniformly chosen column.
     """
-    size = (count, rows, columns)
-    expected = uniform(size, interval, generator, dtype)  # P: how many of a row's entries survive on average
-    mask = torch.rand(size, generator=generator, device=generator.device, dtype=dtype) < expected / columns
-    spare = torch.rand(size, generator=generator, device=generator.device).argmax(-1, keepdim=True)
+    mask = bernoulli_masks(count, rows, columns, interval, generator, dtype)
+    spare = torch.rand(mask.shape, generator=generator, device=generator.device).argmax(-1, keepdim=True)
     repair = torch.arange(columns, device=generator.device) == spare  # (count, rows, columns), one True per row
     return mask | (repair & ~mask.any(-1, keepdim=True))
+
+
+def bernoulli_masks(
+    count: int, rows: int, columns: int, interval: Sequence[float], generator: Generator, dtype: torch.dtype
+) -> Tensor:
+    """The masks as drawn, bool [count, rows, columns]; a row may be empty."""
+    size = (count, rows, columns)
+    expected = uniform(size, interval, generator, dtype)  # P: how many of a row's entries survive on average
+    return torch.rand(size, generator=generator, device=generator.device, dtype=dtype) < expected / columns
+
+
+def redrawn_masks(
+    first: Tensor, least: int, interval: Sequence[float], generator: Generator, dtype: torch.dtype, tries: int = 8
+) -> Tensor:
+    """`first` [count, rows, columns] with each row of fewer than `least` entries drawn again until it has them, `tries`
+    times at most (at B >= 16 one row in a million is left, as a rule); the rest gets `least` uniformly chosen columns.
+    The number of draws depends on shapes alone."""
+    count, rows, columns = first.shape
+    least = min(least, columns)
+    result, short = first, first.sum(-1, keepdim=True) < least  # short (count, rows, 1)
+    for _ in range(tries):
+        result = torch.where(short, bernoulli_masks(count, rows, columns, interval, generator, dtype), result)
+        short = result.sum(-1, keepdim=True) < least
+    keys = torch.rand(first.shape, generator=generator, device=generator.device)
+    filled = torch.zeros_like(first).scatter(-1, keys.topk(least, -1).indices, True)
+    return torch.where(short, filled, result)
 
 
 def pair_draws(size: int, generator: Generator) -> Draws:
