@@ -5,9 +5,14 @@ import pandas as pd
 import pytest
 
 from bench.analysis import reported
-from bench.analysis.claims import FAILS, HOLDS, KINDS, UNDECIDED, UNTESTABLE, load, on_reported, on_runs, parse, read
-from bench.analysis.claims.verdict import FALSE, MISSING, OPEN, TRUE, of_claim, of_group
+from bench.analysis.cells import as_fraction
+from bench.analysis.claims import (
+    CONTRADICTED, FAILS, HOLDS, KINDS, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE, load, on_reported, on_runs, parse, read,
+)
+from bench.analysis.claims.verdict import FALSE, MISSING, OPEN, TRUE, conjunction, of_claim, of_group, shown
 from bench.errors import BenchError
+from benchmarks import null_claims
+from experiments import all_experiments
 
 SEEDS = (1111, 1112, 1113, 1114, 1115)
 METHODS = ("plain", "PowMix", "MS-Mix")
@@ -168,7 +173,8 @@ def test_the_arithmetic_names_cells_and_numbers():
     ([TRUE, MISSING, FALSE], "any", HOLDS), ([FALSE, OPEN], "any", UNDECIDED), ([FALSE, FALSE], "any", FAILS),
     ([TRUE, TRUE, OPEN], "majority", HOLDS), ([TRUE, FALSE], "majority", FAILS),
     ([TRUE, OPEN, FALSE], "majority", UNDECIDED),
-    ([TRUE, TRUE, FALSE], 2, HOLDS), ([TRUE, TRUE, TRUE], 2, FAILS), ([TRUE, OPEN, FALSE], 2, UNDECIDED),
+    ([TRUE, TRUE, FALSE], 2, HOLDS), ([TRUE, TRUE, TRUE], 2, HOLDS), ([TRUE, OPEN, FALSE], 2, UNDECIDED),
+    ([TRUE, FALSE, FALSE], 2, FAILS),
     ([TRUE, FALSE, FALSE, FALSE], {"share": 0.25, "within": 0.01}, HOLDS),
     ([TRUE, OPEN], {"share": 0.5, "within": 0.01}, UNDECIDED),
 ])
@@ -187,6 +193,11 @@ def test_what_a_group_needs():
 @pytest.fixture(scope="module")
 def printed():
     return reported.load()
+
+
+@pytest.fixture(scope="module")
+def world(printed):
+    return null_claims.World(all_experiments().values(), printed)
 
 
 @pytest.fixture(scope="module")
@@ -222,12 +233,13 @@ def test_a_claim_about_a_row_that_is_not_printed_says_so(own):
 # --- runs whose truth is planted -----------------------------------------------------------------------------------
 
 def runs(gains, n=len(SEEDS), sd=0.3, metric="avg", noise=7, rows=METHODS, artefact="msmix-t1", base=70.0):
-    """Runs with a seed effect shared by all rows, and noise of its own size `sd` per run; gains: row -> true gain."""
+    """Runs with a seed effect shared by all rows, and noise of its own size `sd` per run; gains: row -> true gain.
+    All of it in points of a percentage."""
     rng = np.random.default_rng(noise)
     shared = rng.normal(0, 1.0, n)
     return pd.DataFrame([
         {"artefact": artefact, "dataset": "mosi", "backbone": "LMF", "method": "" if r.startswith("=") else r,
-         "variant": r[1:] if r.startswith("=") else "", "metric": metric, "seed": seed, "value": base + shared[i] + x}
+         "variant": r[1:] if r.startswith("=") else "", "metric": metric, "seed": seed, "value": (base + shared[i] + x) / 100}
         for r in rows for i, (seed, x) in enumerate(zip(SEEDS[:n], gains.get(r, 0.0) + rng.normal(0, sd, n)))
     ])
 
@@ -240,37 +252,46 @@ def judged(results, provenance="official", printed_table=SMALL, **fields):
 BEST = {"kind": "best", "metrics": ["avg"], "of": {"artefact": "msmix-t1"}, **OURS}
 
 
-def test_a_large_gain_holds_its_reverse_fails_and_none_is_undecided():
+def test_a_large_gain_is_reproduced_its_reverse_contradicted_and_none_undecided():
     held = judged(runs({"MS-Mix": 3.0}), **BEST)
-    assert (held["verdict"], held["k"], held["n"], held["seeds"]) == (HOLDS, 1, 1, 5)
+    assert (held["verdict"], held["k"], held["n"], held["tested"], held["seeds"]) == (REPRODUCED, 1, 1, 1, 5)
     assert (held["direction"], held["significant"], held["opposite"]) == (2, 2, 0)
     failed = judged(runs({"MS-Mix": -3.0}), **BEST)
-    assert failed["verdict"] == FAILS and failed["opposite"] == 2 and "against it: msmix-t1" in failed["arithmetic"]
+    assert failed["verdict"] == CONTRADICTED and failed["opposite"] == 2 and "Against it: msmix-t1" in failed["arithmetic"]
     level = judged(runs({}), **BEST)
     assert level["verdict"] == UNDECIDED and level["significant"] == level["opposite"] == 0
     assert 0 < level["power"] < 1 and level["seeds_needed"] >= 2  # to see the printed lead of 0.5 and 1.5
 
 
-def test_one_cell_against_it_is_enough_to_fail_all_and_not_any():
+def test_one_cell_against_it_is_enough_to_contradict_all_and_not_any():
     results = runs({"MS-Mix": 3.0, "PowMix": 6.0})
     both = {"kind": "better", "metrics": ["avg"], "of": {"artefact": "msmix-t1"}, **OURS}
-    assert judged(results, **both)["verdict"] == FAILS
-    assert judged(results, need="any", **both)["verdict"] == HOLDS
-    assert judged(results, **{**BEST, "kind": "rank", "at_most": 2})["verdict"] == HOLDS
-    assert judged(results, **{**BEST, "kind": "rank", "at_most": 1})["verdict"] == FAILS
+    assert judged(results, **both)["verdict"] == PARTLY  # one of two is shown, the other's contrary too
+    assert judged(results, **BEST)["verdict"] == CONTRADICTED
+    assert judged(results, need="any", **both)["verdict"] == REPRODUCED
+    assert judged(results, **{**BEST, "kind": "rank", "at_most": 2})["verdict"] == REPRODUCED
+    assert judged(results, **{**BEST, "kind": "rank", "at_most": 1})["verdict"] == CONTRADICTED
 
 
 def test_missing_and_diverged_runs_are_named_and_never_averaged():
     results = runs({"MS-Mix": 3.0})
     lacking = judged(results[results["method"] != "PowMix"], **BEST)
-    assert lacking["verdict"] == UNTESTABLE and "msmix-t1 mosi LMF PowMix avg" in lacking["arithmetic"]
+    assert lacking["verdict"] == UNDECIDED and "msmix-t1 mosi LMF PowMix avg" in lacking["arithmetic"]
     assert judged(results.iloc[:0], **BEST)["verdict"] == UNTESTABLE
     hole = results.assign(value=results["value"].where(results.index != results.index[-1]))
     diverged = judged(hole, **BEST)
     assert diverged["verdict"] == UNTESTABLE and "a run without a finite value" in diverged["arithmetic"]
     worse = runs({"MS-Mix": -3.0})
     one_loss = judged(worse[worse["method"] != "PowMix"], **{**BEST, "kind": "better"})
-    assert one_loss["verdict"] == FAILS  # whatever the missing runs would show
+    assert one_loss["verdict"] == CONTRADICTED  # whatever the missing runs would show
+    assert (one_loss["tested"], one_loss["n"], one_loss["missing"]) == (1, 2, 1)
+    assert "Tested 1 of 2 cells" in one_loss["arithmetic"]
+
+
+def test_what_was_run_can_contradict_a_claim_but_not_reproduce_it_in_full():
+    won = runs({"MS-Mix": 3.0})
+    part = judged(won[won["method"] != "PowMix"], **{**BEST, "kind": "better"})
+    assert (part["verdict"], part["k"], part["tested"], part["n"]) == (PARTLY, 1, 1, 2)
 
 
 def test_one_seed_decides_nothing():
@@ -281,13 +302,13 @@ def test_pairing_by_seed_sees_what_unpaired_means_would_not():
     """The shared seed effect (std 1) is larger than the gain (0.9); the paired noise (0.1) is not."""
     results = runs({"MS-Mix": 0.9}, sd=0.1)
     shuffled = results.assign(seed=results.groupby("method")["seed"].transform(lambda s: np.roll(s, ord(s.name[0]))))
-    assert judged(results, **BEST)["verdict"] == HOLDS
+    assert judged(results, **BEST)["verdict"] == REPRODUCED
     assert judged(shuffled, **BEST)["verdict"] == UNDECIDED
 
 
 def test_errors_are_better_when_lower():
     results = runs({"MS-Mix": -0.5}, metric="mae", sd=0.05)
-    assert judged(results, **{**BEST, "metrics": ["mae"]})["verdict"] == HOLDS
+    assert judged(results, **{**BEST, "metrics": ["mae"]})["verdict"] == REPRODUCED
 
 
 def test_holm_guards_a_claim_of_many_cells():
@@ -300,72 +321,210 @@ def test_holm_guards_a_claim_of_many_cells():
     assert wrong <= 2
 
 
-def test_quoted_numbers_need_the_published_data():
+def test_a_tie_is_not_certainty():
+    """Two seeds whose difference is exactly one test item of 656: nothing has been tested."""
+    two = runs({}, n=2, sd=0.0, rows=("plain", "MS-Mix"))
+    item = two.assign(value=[0.75, 0.76, 0.75 - 1 / 656, 0.76 - 1 / 656])
+    for kind in ("best", "better"):
+        line = judged(item, **{**BEST, "kind": kind, **OVER_PLAIN})
+        assert (line["verdict"], line["opposite"]) == (UNDECIDED, 0)
+    assert judged(item, kind="monotone", of={"artefact": "msmix-t1"}, by=["metric"],
+                  order=[{"method": "plain"}, {"method": "MS-Mix"}], trend="worse")["verdict"] == UNDECIDED
+    other = item.assign(backbone="TFN", value=[0.75, 0.76, 0.74, 0.755])
+    both = judged(pd.concat([item, other]), **{**BEST, "kind": "better", **OVER_PLAIN})  # one unit ties, one does not
+    alone = judged(other, **{**BEST, "kind": "better", "of": {"backbone": "TFN"}, **OVER_PLAIN})
+    assert both["units"] == 2 and both["pooled_p"] == alone["pooled_p"] > 0.05
+
+
+def test_one_unit_inside_whatever_a_table_prints():
+    """CP+SL prints Corr as 86.44 in Table 2 and as 0.864 in Table 1; thresholds are quoted in points."""
+    one = table({"Ours": {"corr": "0.864"}}, artefact="cpsl-t1").assign(unit="fraction")
+    two = table({"=A6": {"corr": "86.44"}}, artefact="cpsl-t2")
+    same = {"kind": "equal", "by": ["dataset"], "row": {"artefact": "cpsl-t2"}, "against": {"artefact": "cpsl-t1"}}
+    assert verdict(pd.concat([one, two]), **same) == (HOLDS, 1, 1)
+    margin = {"kind": "better", "of": {"artefact": "msmix-t1"}, "metrics": ["avg"], **OVER_PLAIN}
+    assert judged(runs({"MS-Mix": 3.0}), margin=1.0, **margin)["verdict"] == REPRODUCED
+    assert judged(runs({"MS-Mix": 3.0}), margin=5.0, **margin)["verdict"] == CONTRADICTED
+
+
+def test_quoted_numbers_need_published_data():
     gain = {"kind": "difference", "of": {"artefact": "msmix-t1"}, "expect": {"avg": 1.5}, **OVER_PLAIN}
-    assert judged(runs({"MS-Mix": 1.5}), **gain)["verdict"] == HOLDS
-    assert judged(runs({"MS-Mix": 6.0}), **gain)["verdict"] == FAILS
+    assert judged(runs({"MS-Mix": 1.5}), **gain)["verdict"] == REPRODUCED
+    assert judged(runs({"MS-Mix": 6.0}), **gain)["verdict"] == CONTRADICTED
     assert judged(runs({"MS-Mix": 1.0}, sd=2.0), **gain)["verdict"] == UNDECIDED
     custom = judged(runs({"MS-Mix": 1.5}), provenance="custom", **gain)
-    assert custom["verdict"] == UNTESTABLE and custom["data"] == "custom"
-    assert "published features" in custom["arithmetic"]
-    assert judged(runs({"MS-Mix": 3.0}), provenance="synthetic", **BEST)["verdict"] == HOLDS  # an order needs no paper
+    assert custom["verdict"] == UNTESTABLE and "published features (data here: custom)" in custom["arithmetic"]
+    unlisted = judged(runs({"MS-Mix": 1.5}), provenance="unlisted", **gain)
+    assert (unlisted["verdict"], unlisted["data"]) == (REPRODUCED, "unlisted")
+    assert judged(runs({"MS-Mix": 3.0}), provenance="custom", **BEST)["verdict"] == REPRODUCED  # an order needs no paper
+
+
+def test_provenance_is_that_of_the_cells_a_claim_uses():
+    """Custom files elsewhere on the page take nothing from a claim about published ones."""
+    mixed = pd.concat([
+        runs({"MS-Mix": 1.5}).assign(provenance="official"),
+        runs({"MS-Mix": 1.5}).assign(dataset="mosei", provenance="custom"),
+    ])
+    gain = {"kind": "difference", "expect": {"avg": 1.5}, **OVER_PLAIN}
+    one = judged(mixed, **gain, of={"artefact": "msmix-t1", "dataset": "mosi"})
+    assert (one["verdict"], one["data"]) == (REPRODUCED, "official")
+    two = judged(mixed, **gain, of={"artefact": "msmix-t1"})
+    assert (two["verdict"], two["tested"], two["n"], two["data"]) == (PARTLY, 1, 2, "official")
+
+
+def test_an_absolute_number_is_met_only_where_ours_is_shown_to_be_near():
+    level = {"kind": "value", "of": {"artefact": "msmix-t1"}, "expect": {"avg": "70.0"}, **OURS}
+    def flat(sd, at):
+        return runs({}, rows=("MS-Mix",)).assign(value=[(at + sd * z) / 100 for z in (-1, 0, 1, -1, 1)])
+    assert judged(flat(0.2, 70.1), **level)["verdict"] == REPRODUCED
+    assert judged(flat(4.0, 70.1), **level)["verdict"] == UNDECIDED  # a wide spread confirms nothing
+    assert judged(flat(0.2, 75.0), **level)["verdict"] == CONTRADICTED
 
 
 def test_equivalence_and_ranges():
     same = {"kind": "comparable", "of": {"artefact": "msmix-t1"}, "against": {"method": "plain"}, "margin": 1.0,
             "metrics": ["avg"], **OURS}
-    assert judged(runs({}, sd=0.1), **same)["verdict"] == HOLDS
+    assert judged(runs({}, sd=0.1), **same)["verdict"] == REPRODUCED
     assert judged(runs({}, sd=1.5), **same)["verdict"] == UNDECIDED
-    assert judged(runs({"MS-Mix": 4.0}, sd=0.1), **same)["verdict"] == FAILS
+    assert judged(runs({"MS-Mix": 4.0}, sd=0.1), **same)["verdict"] == CONTRADICTED
     level = {"kind": "value", "of": {"artefact": "msmix-t1"}, "expect": {"avg": [60, 80]}, **OURS}
-    assert judged(runs({}), **level)["verdict"] == HOLDS
-    assert judged(runs({"MS-Mix": 30.0}), **level)["verdict"] == FAILS
+    assert judged(runs({}), **level)["verdict"] == REPRODUCED
+    assert judged(runs({"MS-Mix": 30.0}), **level)["verdict"] == CONTRADICTED
 
 
 def test_costs_without_spread_are_compared_as_they_are():
     sizes = runs({"MS-Mix": -1.0}, metric="params", sd=0.0)
     flat = sizes.assign(value=np.where(sizes["method"] == "MS-Mix", 10.0, 11.0))
-    assert judged(flat, **{**BEST, "metrics": ["params"]})["verdict"] == HOLDS
-    assert judged(flat.assign(value=10.0), **{**BEST, "metrics": ["params"]})["verdict"] == FAILS
+    least = {**BEST, "metrics": ["params"]}
+    assert judged(flat, **least)["verdict"] == REPRODUCED
+    assert judged(flat.assign(value=10.0), **least)["verdict"] == CONTRADICTED
+    assert judged(flat[flat["seed"] == SEEDS[0]], **least)["verdict"] == REPRODUCED  # one run says it
 
 
 def test_spread_over_seeds():
     steady = {"kind": "steadier", "of": {"artefact": "msmix-t1"}, "metrics": ["avg"], **OVER_PLAIN}
     base = runs({}, sd=1.0, rows=("plain",))
-    calm = base.assign(method="MS-Mix", value=70 + (base["value"] - 70) / 50)
-    assert judged(pd.concat([base, calm]), **steady)["verdict"] == HOLDS
-    assert judged(pd.concat([base.assign(method="MS-Mix"), calm.assign(method="plain")]), **steady)["verdict"] == FAILS
+    calm = base.assign(method="MS-Mix", value=0.7 + (base["value"] - 0.7) / 50)
+    assert judged(pd.concat([base, calm]), **steady)["verdict"] == REPRODUCED
+    assert judged(pd.concat([base.assign(method="MS-Mix"), calm.assign(method="plain")]), **steady)["verdict"] == CONTRADICTED
     assert judged(pd.concat([base, base.assign(method="MS-Mix")]), **steady)["verdict"] == UNDECIDED
+
+
+def test_the_smallest_spread_of_many_is_guarded_as_a_family_and_printed_row_first():
+    """36 pairs whose spreads are equal in truth: unguarded tests would contradict more than half of the time."""
+    steady, wrong = claim(kind="steadier", metrics=["avg"], row={"method": "MS-Mix"}), 0
+    for noise in range(20):
+        frames = [runs({}, noise=99 * noise + i).assign(backbone=f"B{i}") for i in range(18)]
+        wrong += on_runs([steady], pd.concat(frames), SMALL.iloc[:0]).iloc[0]["verdict"] != UNDECIDED
+    assert wrong <= 2
+    wide = table({"plain": {"avg": "70.0 +- 0.20"}, "MS-Mix": {"avg": "71.0 +- 0.50"}})
+    line = on_reported([claim(kind="steadier", metrics=["avg"], **OVER_PLAIN)], wide).iloc[0]
+    assert "LMF + MS-Mix avg (0.50 against 0.20)" in line["arithmetic"]
+    worst = on_reported([claim(kind="worst", metrics=["avg"], **OVER_PLAIN)], wide).iloc[0]
+    assert "LMF + MS-Mix avg (71.0 against 70.0)" in worst["arithmetic"]
+
+
+def test_three_of_four_is_at_least_three():
+    names = ["m1", "m2", "m3", "m4"]
+    four = {"need": 3, "kind": "better", "of": {"artefact": "msmix-t1"}, "metrics": names, **OVER_PLAIN}
+    won = pd.concat([runs({"MS-Mix": 4.0}, metric=m, sd=0.1, noise=i) for i, m in enumerate(names)])
+    line = judged(won, **four)
+    assert (line["verdict"], line["k"], line["n"]) == (REPRODUCED, 4, 4)
+
+
+def test_power_is_that_of_the_level_which_decides():
+    """Twenty comparisons: each is shown at a twentieth of the level, and 0.3 of power alone is 0.01 there."""
+    names = [f"m{i}" for i in range(20)]
+    printed_table = pd.concat([table({"plain": {m: "70.0"}, "MS-Mix": {m: "70.2"}}) for m in names])
+    rows = ("plain", "MS-Mix")
+    frames = [runs({"MS-Mix": 0.2}, metric=m, rows=rows, noise=i, sd=0.2, n=3) for i, m in enumerate(names)]
+    gain = {"kind": "better", "of": {"artefact": "msmix-t1"}, **OVER_PLAIN}
+    alone = judged(frames[0], printed_table=printed_table[printed_table["metric"] == "m0"], **gain)
+    many = judged(pd.concat(frames), printed_table=printed_table, **gain)
+    assert many["power"] < alone["power"] / 3 and many["seeds_needed"] > alone["seeds_needed"] + 3
+
+
+def test_a_claim_that_compares_a_training_with_itself_is_no_evidence():
+    twice = pd.concat([runs({}).assign(config=lambda d: d["method"]),
+                       runs({}).assign(artefact="msmix-t4", config=lambda d: d["method"])])
+    same = {"kind": "equal", "by": ["dataset", "backbone", "method"], "metrics": ["avg"],
+            "row": {"artefact": "msmix-t4"}, "against": {"artefact": "msmix-t1"}, "of": {"artefact": "msmix-t[14]"}}
+    line = judged(twice, form="cross-check", **same)
+    assert (line["verdict"], line["evidence"], line["tested"]) == (UNTESTABLE, False, 0)
+    assert "same training" in line["arithmetic"]
+    other = judged(twice.assign(config=lambda d: d["artefact"] + d["method"]), form="cross-check", **same)
+    assert other["evidence"] and other["tested"] == 3  # two trainings: that they agree is a result
+    first = runs({}, rows=("=first", "=last"), artefact="cpsl-f2").assign(config="c", point=lambda d: d["variant"])
+    fall = judged(first, kind="better", row={"variant": "last"}, against={"variant": "first"})
+    assert fall["evidence"] and fall["tested"] == 1  # two points of one training
+
+
+def test_metrics_of_one_run_are_not_independent_evidence():
+    """Eight copies of one metric: eight times the same evidence. The pooled p is that of one unit, not of eight cells."""
+    one = runs({"MS-Mix": 0.3}, rows=("plain", "MS-Mix"))
+    copies = pd.concat([one, *(one.assign(metric=f"m{i}") for i in range(7))])
+    gain = {"kind": "better", "of": {"artefact": "msmix-t1"}, **OVER_PLAIN}
+    alone, many = judged(one, **{**gain, "metrics": ["avg"]}), judged(copies, **gain)
+    assert many["units"] == 1 and many["pooled_p"] == pytest.approx(alone["pooled_p"])
+    assert "Wilcoxon" not in many["arithmetic"]
+    shared = pd.concat([runs({"MS-Mix": 0.3}), runs({}).assign(backbone="TFN")])
+    both = judged(shared, **{**BEST, "kind": "better"})
+    assert (both["units"], both["n"]) == (2, 4)  # rows that share a baseline are one unit
+
+
+def test_all_is_contradicted_by_a_negative_mean_though_no_single_comparison_is():
+    frames = [runs({"MS-Mix": -0.6}, noise=i, sd=0.4, n=3).assign(backbone=f"B{i}") for i in range(6)]
+    line = judged(pd.concat(frames), **BEST)
+    assert (line["verdict"], line["opposite"]) == (CONTRADICTED, 0)
+    assert line["units"] == 6 and line["mean_gain"] < -0.3 and line["pooled_p"] < 0.02
+
+
+def test_partial_conjunctions():
+    p = [0.001, 0.01, 0.2]
+    assert [float(conjunction(p, k)) for k in (0, 1, 2, 3, 4)] == pytest.approx([0, 0.003, 0.02, 0.2, 1])
+    assert shown(p, 0.025).tolist() == [True, True, False] and shown([0.02, 0.02], 0.025).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_equal_methods_get_a_wrong_verdict_in_at_most_one_of_twenty_folders(printed, world, n):
+    """Every claim of the ledger as printed; the metrics of a run move as in the reference results. The large version is
+    benchmarks/null_claims.py."""
+    found = null_claims.simulate(world, load(), printed, n, sets=60, seed=1)
+    assert found["wrong"].mean() <= 0.02 * 60
+    # 60 folders: a claim that is wrong in 5 % of all is wrong in more than 9 of 60 once in 500 times
+    assert found.loc[found["wrong"].idxmax(), "wrong"] <= 9
+    assert (found["undecided"] + found["untestable"]).sum() < found["sets"].sum()  # it can be wrong at all
 
 
 def test_figures_are_judged_on_the_points_they_store():
     points = [f"=delta=0.{i}" for i in range(5)]
     peak = {"kind": "best", "of": {"artefact": "msmix-f5", "variant": "delta=*"}, "row": {"x": 0.2}}
     curve = runs({"=delta=0.2": 4.0}, rows=points, artefact="msmix-f5")
-    assert judged(curve, **peak)["verdict"] == HOLDS
-    assert judged(runs({"=delta=0.3": 4.0}, rows=points, artefact="msmix-f5"), **peak)["verdict"] == FAILS
+    assert judged(curve, **peak)["verdict"] == REPRODUCED
+    assert judged(runs({"=delta=0.3": 4.0}, rows=points, artefact="msmix-f5"), **peak)["verdict"] == CONTRADICTED
     order = ["delta=0.2", "delta=0.3", "delta=0.4"]
     fall = {"kind": "monotone", "of": {"artefact": "msmix-f5"}, "order": order, "trend": "worse"}
     falling = runs({"=delta=0.2": 6.0, "=delta=0.3": 3.0}, rows=points, artefact="msmix-f5")
-    assert judged(falling, **fall)["verdict"] == HOLDS
+    assert judged(falling, **fall)["verdict"] == REPRODUCED
 
 
 def test_the_whole_ledger_runs_on_the_papers_layout(printed):
     """Runs drawn around the printed means: no claim that clearly holds on them may come out as failing."""
     rng = np.random.default_rng(8)
     tables = printed[printed["artefact"].isin(["msmix-t1", "powmix-t3", "slad-t2", "samlml-t4", "cpsl-t2"])]
-    noise = {"%": 0.01, "1": 0.0001, "fraction": 0.0001}
+    noise = 0.0001
     results = pd.DataFrame([
         {**{k: c[k] for k in ("artefact", "dataset", "backbone", "method", "variant", "metric")}, "seed": seed,
-         "value": c["mean"] + rng.normal(0, noise[c["unit"]])}
+         "value": as_fraction(c)["mean"] + rng.normal(0, noise)}
         for c in tables.to_dict("records") for seed in SEEDS
     ])
     lines = on_runs(load(), results, printed).set_index("id")
     assert len(lines) == 152
     hold = ["slad-c07", "powmix-c18", "cpsl-c12", "samlml-c08", "samlml-c09"]
-    assert lines.loc[hold, "verdict"].tolist() == [HOLDS] * 5
+    assert lines.loc[hold, "verdict"].tolist() == [REPRODUCED] * 5
     assert lines.loc[["slad-c01", "samlml-c18", "msmix-c19"], "verdict"].tolist() == [UNTESTABLE] * 3
-    assert lines.loc[["cpsl-c10", "cpsl-c19", "samlml-c12"], "verdict"].tolist() == [FAILS] * 3
-    assert lines.loc["powmix-c17", "verdict"] == UNDECIDED  # a tie as printed is a tie in the runs
+    wrong = lines.loc[["cpsl-c10", "cpsl-c19", "samlml-c12"]]  # 16 of 20, 6 of 8 and 3 of 5 hold on the printed numbers
+    assert wrong["verdict"].tolist() == [PARTLY] * 3 and (wrong["opposite"] > 0).all()
+    assert lines.loc["powmix-c17", "verdict"] == PARTLY  # a tie as printed is a tie in the runs
     mosi_only = lines.loc["msmix-c01"]  # two of the three tables have no runs
-    assert (mosi_only["verdict"], mosi_only["k"], mosi_only["n"], mosi_only["missing"]) == (UNTESTABLE, 6, 18, 12)
+    assert (mosi_only["verdict"], mosi_only["k"], mosi_only["tested"], mosi_only["n"]) == (PARTLY, 6, 6, 18)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.provenance import weakest
 from bench.matrix import Column, Config
 
 NAN = float("nan")
 DONE, PARTIAL, UNDEFINED, FAILED, STALE, MISSING, NOT_RUN, NOT_RECORDED = (
     "done", "partial", "undefined", "failed", "stale", "missing", "not run", "not recorded"
 )
-PROVENANCES = ("official", "custom", "synthetic")  # from the strongest evidence to none
 _FROM_RUN = {"params": "parameters"}  # metric -> field of env.json, where the names differ
 
 
@@ -172,5 +172,4 @@ def dataset_name(dataset: str) -> str:
 
 def provenance(runs: Iterable[Mapping[str, Any]]) -> str:
     """Provenance of some finished runs taken together: the weakest of them, or "" where there are none."""
-    found = [PROVENANCES.index(p) if (p := r.get("provenance")) in PROVENANCES else 1 for r in runs]
-    return PROVENANCES[max(found)] if found else ""
+    return weakest(str(r.get("provenance")) for r in runs)

@@ -17,10 +17,12 @@ import pandas as pd
 from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
 from bench.analysis.audit import audit
-from bench.analysis.results import Results, dataset_name
+from bench.analysis.provenance import SYNTHETIC
+from bench.analysis.results import Results, dataset_name, provenance
 from bench.errors import BenchError
 from bench.matrix import Experiment, expand
 from bench.measure import numbers
+from bench.measure.needs import point
 from bench.report import html, latex, samples
 from bench.report.master import master_file
 from bench.report.records import Figure
@@ -153,24 +155,29 @@ def _figures() -> Figures | None:
 
 
 def tidy(tables: Sequence[Table]) -> pd.DataFrame:
-    """Runs of real data as claims read them: artefact, dataset, backbone, method, variant, metric, seed, value (printed
-    unit), and x where a row has one. Cells that must not be aggregated and rows beside the paper's are left out."""
+    """Runs of real data as claims read them: artefact, dataset, backbone, method, variant, metric, seed, value (a
+    fraction, also where the column prints per cent), config, point and provenance. Cells that must not be aggregated,
+    rows beside the paper's and generated data are left out."""
     lines = []
     for t in tables:
         e = t.experiment
-        if t.provenance not in ("official", "custom"):
-            continue
         for i, j, cell in t.grid:
-            if e.rows[i].beside or not cell.shown or cell.derived or any(r.get("test_only") for r in t.results.finished(cell)):
+            if e.rows[i].beside or not cell.shown or cell.derived:
+                continue
+            finished = t.results.finished(cell)
+            kind = provenance(finished)
+            if kind in ("", SYNTHETIC) or any(r.get("test_only") for r in finished):
                 continue
             row, column = e.rows[i], e.columns[j]
+            unit, config = 100.0 if column.percent else 1.0, " ".join(c.id for c in cell.configs)
+            at = " ".join(row.points) or point(e, row, column) or ""
             dataset = dataset_name(cell.configs[0].dataset).replace("_", "-")  # as the reported numbers spell it
             lines += [
-                (e.id, dataset, *row.key, column.metric, seed, value)
+                (e.id, dataset, *row.key, column.metric, seed, value / unit, config, at, kind)
                 for seed, value in zip(cell.seeds, cell.values) if value == value
             ]
     columns = ["artefact", "dataset", "backbone", "method", "variant", "metric", "seed", "value"]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=[*columns, "config", "point", "provenance"])
 
 
 def _claims(
@@ -181,9 +188,7 @@ def _claims(
     if not papers:
         return None, None
     claims = ledger.load(papers)
-    kinds = {t.provenance for t in tables}
-    weakest = "official" if kinds <= {"official", ""} else "custom"
-    return ledger.on_runs(claims, tidy(tables), reported, weakest), ledger.on_reported(claims, reported)
+    return ledger.on_runs(claims, tidy(tables), reported), ledger.on_reported(claims, reported)
 
 
 def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path) -> list[dict[str, Any]]:

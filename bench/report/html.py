@@ -11,7 +11,8 @@ import jinja2
 import pandas as pd
 
 from bench import __version__
-from bench.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTABLE
+from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
+from bench.analysis.provenance import OFFICIAL, UNLISTED
 from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across
 from bench.report.glyphs import CSS
@@ -21,13 +22,15 @@ from bench.report.significance import across_cells
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
 
-REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
-_CLAIM = {  # word -> (css class, sign)
-    REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), NOT: ("beyond", "\u00d7"),
+_CLAIM = {  # state -> (css class, sign)
+    REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), CONTRADICTED: ("beyond", "\u00d7"),
     UNDECIDED: ("undecided", "?"), UNTESTABLE: ("todo", "\u2013"),
 }
 # on files that are not the published ones a claim can hold or not, which confirms or refutes nothing about a paper
-_ELSEWHERE = {REPRODUCED: "holding on these files", PARTLY: "partly holding on these files", NOT: "not holding on these files"}
+_ELSEWHERE = {
+    REPRODUCED: "holding on these files", PARTLY: "partly holding on these files",
+    CONTRADICTED: "not holding on these files",
+}
 
 
 @lru_cache
@@ -57,17 +60,20 @@ def rendered_at() -> str:
 
 
 def claim_word(line: Mapping[str, Any]) -> str:
-    """What the verdict box counts: a claim that fails though at least half of its comparisons are shown is "partly"."""
-    if line["verdict"] == HOLDS:
-        return REPRODUCED
-    if line["verdict"] == FAILS:
-        return PARTLY if line["n"] and 2 * line["k"] >= line["n"] else NOT
-    return line["verdict"]
+    """A claim's state in words, by the data of the cells that it uses; a claim that says nothing about runs has none."""
+    if not line["evidence"]:
+        return "one training on both sides"
+    state, data = line["verdict"], line["data"]
+    word = state if data in ("", OFFICIAL, UNLISTED) else _ELSEWHERE.get(state, state)
+    return word + (" (unlisted file)" if data == UNLISTED and state in _ELSEWHERE else "")
 
 
-def claim_parts(words: Sequence[str]) -> list[dict[str, Any]]:
-    counts = Counter(words)
-    return [{"name": w, "count": counts[w], "css": css, "sign": sign} for w, (css, sign) in _CLAIM.items()]
+def claim_parts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The segments of a box of claims: those that runs can say something about."""
+    counts = Counter(r["state"] for r in rows if r["evidence"])
+    custom = any(r["word"] in _ELSEWHERE.values() for r in rows)
+    return [{"name": _ELSEWHERE.get(s, s) if custom else s, "count": counts[s], "css": css, "sign": sign}
+            for s, (css, sign) in _CLAIM.items()]
 
 
 def claim_groups(claims: pd.DataFrame | None, own: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -85,14 +91,15 @@ def claim_groups(claims: pd.DataFrame | None, own: pd.DataFrame | None) -> list[
     for paper, lines in claims.groupby("paper", sort=False):
         rows = []
         for r in lines.to_dict("records"):
+            css, sign = _CLAIM[r["verdict"]]
             word = claim_word(r)
-            css, sign = _CLAIM[word]
             rows.append({
                 "id": r["id"], "where": r["where"], "form": r["form"], "says": r["says"], "note": r["arithmetic"],
-                "verdict": word, "css": css, "sign": sign, "own": printed.get(r["id"], ""),
-                "count": f"{r['k']} of {r['n']}" if r["n"] else "",
+                "verdict": word, "word": word, "state": r["verdict"], "evidence": r["evidence"], "css": css,
+                "sign": sign, "own": printed.get(r["id"], ""),
+                "count": f"tested {r['tested']} of {r['n']} cells" if r["n"] and r["evidence"] else "",
             })
-        groups.append({"name": paper_name(paper), "rows": rows, "box": claim_parts([r["verdict"] for r in rows])})
+        groups.append({"name": paper_name(paper), "rows": rows, "box": claim_parts(rows)})
     return groups
 
 
@@ -208,12 +215,7 @@ def page(
     for s in sections:
         papers.setdefault(paper_name(s["table"].experiment.paper), []).append(s)
     groups = claim_groups(claims, own_claims)
-    box = claim_parts([r["verdict"] for g in groups for r in g["rows"]])
-    if any(t.provenance == "custom" for t in tables):
-        for part in (*box, *(p for g in groups for p in g["box"])):
-            part["name"] = _ELSEWHERE.get(part["name"], part["name"])
-        for row in (r for g in groups for r in g["rows"]):
-            row["verdict"] = _ELSEWHERE.get(row["verdict"], row["verdict"])
+    box = claim_parts([r for g in groups for r in g["rows"]])
     kinds = Counter(s["kind"] for s in sections)
     words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
     env = environment()

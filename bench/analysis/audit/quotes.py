@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from bench.analysis.audit.finding import Finding, some
-from bench.analysis.cells import groups, half_unit, key, label
+from bench.analysis.cells import by_key, groups, half_unit, label
 from bench.analysis.claims import PAPERS, load, on_reported, parse, verdict
 from bench.analysis.claims.ledger import FOLDER, Claim, Part, document
 from bench.analysis.claims.predicates import Key, compile_part
@@ -31,7 +31,7 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
 def text_against_table(sentences: Iterable[Claim], frame: pd.DataFrame) -> Iterator[Finding]:
     """One finding per sentence that fails, and per sentence about a row that its table does not print."""
     sentences = list(sentences)
-    cells = {key(cell): cell for cell in frame.to_dict("records")}
+    cells = by_key(frame.to_dict("records"))
     for claim, line in zip(sentences, on_reported(sentences, frame).to_dict("records")):
         artefacts = _tables(claim, frame)
         if not artefacts or line["verdict"] not in (verdict.FAILS, verdict.UNTESTABLE):

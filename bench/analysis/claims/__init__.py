@@ -8,9 +8,11 @@
 from bench.analysis.claims.ledger import FORMS, KINDS, PAPERS, Claim, Part, load, parse, read
 from bench.analysis.claims.printed import on_reported
 from bench.analysis.claims.runs import on_runs
-from bench.analysis.claims.verdict import FAILS, HOLDS, UNDECIDED, UNTESTABLE, VERDICTS
+from bench.analysis.claims.verdict import (
+    CONTRADICTED, FAILS, HOLDS, PARTLY, REPRODUCED, STATES, UNDECIDED, UNTESTABLE, VERDICTS,
+)
 
 __all__ = [
-    "FAILS", "FORMS", "HOLDS", "KINDS", "PAPERS", "UNDECIDED", "UNTESTABLE", "VERDICTS", "Claim", "Part", "load",
-    "on_reported", "on_runs", "parse", "read",
+    "CONTRADICTED", "FAILS", "FORMS", "HOLDS", "KINDS", "PAPERS", "PARTLY", "REPRODUCED", "STATES", "UNDECIDED",
+    "UNTESTABLE", "VERDICTS", "Claim", "Part", "load", "on_reported", "on_runs", "parse", "read",
 ]

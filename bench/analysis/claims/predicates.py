@@ -2,15 +2,15 @@
 
 Everything a claim says about numbers becomes a list of Groups, the units that "k of n" counts; a Group holds when at
 most `allowed` of its Comparisons fail. The same comparisons are judged on printed means (printed.py) and on runs
-(runs.py).
+(runs.py). All values are fractions (cells.as_fraction); what a claim quotes in points is converted here.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.analysis.cells import groups, half_unit, key, label, orientation
+from bench.analysis.cells import groups, half_unit, key, label, orientation, scale
 from bench.analysis.claims.ledger import Part
 from bench.selectors import Cell, selects
 
@@ -23,6 +23,11 @@ class Term:
     weight: float
     key: Key | None = None  # None: the number `constant`, quoted from the text
     constant: float = 0.0
+    choices: tuple[Key, ...] = ()  # on runs: whichever of these cells is best, chosen anew in every set of runs
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return self.choices if self.key is None else (self.key,)
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,17 @@ class Comparison:
     spread: bool = False  # compare standard deviations, not means
     test: bool = False  # printed numbers must also differ by a Welch test
     missing: str = ""  # what is not there
+    swapped: bool = False  # the row that the claim is about is the second term
+    scale: float = 1.0  # of the unit in which texts quote the sum: 0.01 for points of a percentage
 
     @property
     def keys(self) -> list[Key]:
-        return [t.key for t in self.terms if t.key is not None]
+        return [k for t in self.terms for k in t.keys]
+
+    @property
+    def order(self) -> bool:
+        """One bound and no quoted number: a difference is on the claimed side or not."""
+        return self.quoted is None and math.isinf(self.low) != math.isinf(self.high) and not self.spread
 
 
 @dataclass(frozen=True)
@@ -65,17 +77,20 @@ _ALLOWED: dict[str, Callable[[Part, int], int]] = {  # comparisons of a group th
 }
 
 
-def compile_part(part: Part, cells: Sequence[Cell]) -> list[Group]:
-    """The groups of one predicate. cells: every known cell, with KEY and `mean` (NaN where unknown); printed cells
-    also have `unit`, `mean_text` and `std`."""
+def compile_part(part: Part, cells: Sequence[Cell], runs: bool = False) -> list[Group]:
+    """The groups of one predicate. cells: every known cell, with KEY; printed cells also have `mean`, `std` and `half`
+    (cells.as_fraction). runs: for runs, where which row is best is itself uncertain: it must not be chosen by the means
+    that are then tested."""
     if part.kind == "untestable":
         return [Group(part.reason, (Comparison((), missing=part.reason),))]
     metrics = part.metrics or (tuple(part.expect) if isinstance(part.expect, Mapping) else ())
     chosen = list(filter(selects(part.of), cells))
     if part.kind == "contrast":
-        return list(_contrast(part, chosen, metrics))
+        return list(_contrast(part, chosen, metrics, runs))
     if metrics:
         chosen = [cell for cell in chosen if cell["metric"] in metrics]
+    if runs and part.kind == "significant":  # better than the best other: than each of them
+        part = replace(part, kind="best")
     kind = {"monotone": _monotone, "printed_change": _printed_change}.get(part.kind, _blocks)
     return list(kind(part, chosen)) or [_nothing(part, part.row)]
 
@@ -106,8 +121,9 @@ def _row(part: Part, row: Cell, others: list[Cell]) -> Iterator[Group]:
     metric = row["metric"]
     name = f"{row['artefact']} {label(row)}"
     if part.kind in _ALLOWED:
-        pairs = [(other, row) if part.kind in ("worst", "beaten") else (row, other) for other in others]
-        comparisons = tuple(_order(part, a, b) for a, b in pairs)
+        turned = part.kind in ("worst", "beaten")
+        pairs = [(other, row) if turned else (row, other) for other in others]
+        comparisons = tuple(replace(_order(part, a, b), swapped=turned or part.kind == "steadier") for a, b in pairs)
         yield Group(f"{name} {metric}", comparisons, allowed=_ALLOWED[part.kind](part, len(others)))
         return
     if part.kind == "significant":
@@ -120,29 +136,32 @@ def _pair(part: Part, row: Cell, other: Cell) -> Comparison:
     metric, terms = row["metric"], (_term(row), _term(other, -1.0))
     if part.kind in ("better", "significant"):
         return _order(part, row, other)
+    unit = scale(metric)
     if part.kind == "comparable":
-        margin = _by_metric(part.margin, metric)
-        return Comparison(terms, -margin, margin, strict=False)
+        margin = _by_metric(part.margin, metric) * unit
+        return Comparison(terms, -margin, margin, strict=False, scale=unit)
     if part.kind == "equal":
-        a, b = _scale(row, other), _scale(other, row)
-        slack = max(half_unit(c["mean_text"]) * s for c, s in ((row, a), (other, b))) if "mean_text" in row else 0.0
-        return Comparison((_term(row, a), _term(other, -b)), -slack, slack, strict=False)
-    low, high, quoted = _expected(part, metric)
-    if part.kind == "change":
+        slack = max(row.get("half", 0.0), other.get("half", 0.0))
+        return Comparison(terms, -slack, slack, strict=False, scale=unit)
+    if part.kind == "change":  # in per cent, whatever the metric
+        low, high, quoted = _expected(part, metric, 1.0)
         return Comparison(terms, low, high, strict=False, exact=False, percent=True, quoted=quoted)
+    low, high, quoted = _expected(part, metric, unit)
     sign = orientation(metric)
-    return Comparison((_term(row, sign), _term(other, -sign)), low, high, strict=False, exact=False, quoted=quoted)
+    return Comparison(
+        (_term(row, sign), _term(other, -sign)), low, high, strict=False, exact=False, quoted=quoted, scale=unit
+    )
 
 
 def _order(part: Part, row: Cell, other: Cell) -> Comparison:
     """Row better than other; "steadier": no wider spread."""
     if part.kind == "steadier":
         return Comparison((_term(other), _term(row, -1.0)), strict=False, spread=True)
-    sign, metric = orientation(row["metric"]), row["metric"]
+    sign, unit = orientation(row["metric"]), scale(row["metric"])
     strict = not part.ties and part.kind != "rank"
     return Comparison(
-        (_term(row, sign), _term(other, -sign)), low=_by_metric(part.margin, metric), strict=strict,
-        test=part.kind == "significant",
+        (_term(row, sign), _term(other, -sign)), low=_by_metric(part.margin, row["metric"]) * unit, strict=strict,
+        test=part.kind == "significant", scale=unit,
     )
 
 
@@ -166,8 +185,9 @@ def _monotone(part: Part, chosen: list[Cell]) -> Iterator[Group]:
 
 
 def _value(part: Part, cell: Cell) -> Group:
-    low, high, quoted = _expected(part, cell["metric"])
-    comparison = Comparison((_term(cell),), low, high, strict=False, exact=quoted is None, quoted=quoted)
+    unit = scale(cell["metric"])
+    low, high, quoted = _expected(part, cell["metric"], unit)
+    comparison = Comparison((_term(cell),), low, high, strict=False, exact=quoted is None, quoted=quoted, scale=unit)
     return Group(f"{cell['artefact']} {label(cell)} {cell['metric']}", (comparison,))
 
 
@@ -184,52 +204,51 @@ def _printed_change(part: Part, chosen: list[Cell]) -> Iterator[Group]:
             yield Group(f"{change['artefact']} {label(change)} {metric}", (agree,))
 
 
-def _contrast(part: Part, chosen: list[Cell], metrics: tuple[str, ...]) -> Iterator[Group]:
+def _contrast(part: Part, chosen: list[Cell], metrics: tuple[str, ...], runs: bool) -> Iterator[Group]:
     for block, cells in groups(chosen, part.each).items() if chosen else [((), chosen)]:
         for metric in metrics or ("",):
             name = " ".join(filter(None, (*block, metric))) or str(part.of.get("artefact", "contrast"))
-            yield Group(name, (_sum(part, cells, metric),))
+            yield Group(name, (_sum(part, cells, metric, runs),))
 
 
-def _sum(part: Part, cells: list[Cell], metric: str) -> Comparison:
+def _sum(part: Part, cells: list[Cell], metric: str, runs: bool) -> Comparison:
     terms, missing = [], ""
+    unit = scale(metric or (cells[0]["metric"] if cells else ""))
     for entry in part.terms:
         weight = float(entry.get("weight", 1.0))
         if "const" in entry:
-            terms.append(Term(weight, constant=float(entry["const"])))
+            terms.append(Term(weight, constant=float(entry["const"]) * unit))
             continue
         wanted = {k: v for k, v in entry.items() if k not in ("weight", "pick")}
         wanted = {"metric": metric, **wanted} if metric else wanted
         found = list(filter(selects(wanted), cells))
-        if entry.get("pick") == "best" and found:
-            found = [max(found, key=_standing)]
         if not found:
             missing = missing or "no such cell: " + ", ".join(f"{k} {v}" for k, v in {**part.of, **wanted}.items())
-        terms += [_term(cell, weight / len(found)) for cell in found]  # several cells: their mean
-    low, high, quoted = _expected(part, metric)
+        elif entry.get("pick") == "best" and runs:
+            terms.append(Term(weight, choices=tuple(map(key, found))))
+        elif entry.get("pick") == "best":
+            terms.append(_term(max(found, key=_standing), weight))
+        else:
+            terms += [_term(cell, weight / len(found)) for cell in found]  # several cells: their mean
+    low, high, quoted = _expected(part, metric, unit)
     one_sided = math.isinf(low) != math.isinf(high)
     return Comparison(tuple(terms), low, high, strict=one_sided and not part.ties, exact=quoted is None, quoted=quoted,
-                      missing=missing)
+                      missing=missing, scale=unit)
 
 
 def _term(cell: Cell, weight: float = 1.0) -> Term:
     return Term(weight, key(cell))
 
 
-def _scale(cell: Cell, other: Cell) -> float:
-    """Percentages to fractions where the two cells have different units."""
-    return 0.01 if cell.get("unit") == "%" and other.get("unit") != "%" else 1.0
-
-
 def _by_metric(value: Any, metric: str) -> float:
     return float(value.get(metric, 0.0) if isinstance(value, Mapping) else value)
 
 
-def _expected(part: Part, metric: str) -> tuple[float, float, float | None]:
-    """(low, high, quoted number or None) of an expectation."""
+def _expected(part: Part, metric: str, unit: float) -> tuple[float, float, float | None]:
+    """(low, high, quoted number or None) of an expectation, as fractions; `unit`: that in which it is written."""
     expect = part.expect[metric] if isinstance(part.expect, Mapping) else part.expect
     if isinstance(expect, (list, tuple)):
-        return float(expect[0]), float(expect[1]), None
+        return float(expect[0]) * unit, float(expect[1]) * unit, None
     text = expect if isinstance(expect, str) else repr(expect)
     slack = half_unit(text) if part.tolerance is None else _by_metric(part.tolerance, metric)
-    return float(text) - slack, float(text) + slack, float(text)
+    return (float(text) - slack) * unit, (float(text) + slack) * unit, float(text) * unit

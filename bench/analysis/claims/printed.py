@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 from scipy import stats
 
-from bench.analysis.cells import half_unit, key
+from bench.analysis.cells import by_key
 from bench.analysis.claims import verdict
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Group, Key, compile_part
@@ -23,7 +23,7 @@ def on_reported(claims: Iterable[Claim], reported: pd.DataFrame) -> pd.DataFrame
     where a needed number is not printed; "undecided" where rounding hides whether a quoted difference is met.
     `cells` names the cells of the comparisons that do not hold, joined with "; ".
     """
-    cells = {key(cell): cell for cell in reported.to_dict("records")}
+    cells = by_key(reported.to_dict("records"))
     return pd.DataFrame([_line(claim, cells) for claim in claims], columns=list(COLUMNS))
 
 
@@ -52,7 +52,7 @@ def head(claim: Claim) -> dict:
 
 
 def judge(comparison: Comparison, cells: Mapping[Key, dict]) -> str:
-    """State of one comparison on printed cells."""
+    """State of one comparison on printed cells (cells.by_key)."""
     if comparison.missing or any(k not in cells for k in comparison.keys):
         return verdict.MISSING
     used = [cells[k] for k in comparison.keys]
@@ -73,9 +73,9 @@ def judge(comparison: Comparison, cells: Mapping[Key, dict]) -> str:
 
 def total(comparison: Comparison, cells: Mapping[Key, dict]) -> tuple[float, float]:
     """(sum of the terms on printed numbers, half-width that rounding of the cells leaves open)."""
-    field, text = ("std", "std_text") if comparison.spread else ("mean", "mean_text")
+    field, half = ("std", "std_half") if comparison.spread else ("mean", "half")
     values = [t.constant if t.key is None else cells[t.key][field] for t in comparison.terms]
-    halves = [0.0 if t.key is None else half_unit(cells[t.key][text]) for t in comparison.terms]
+    halves = [0.0 if t.key is None else cells[t.key][half] for t in comparison.terms]
     if comparison.percent:
         (a, b, *printed_change), (da, db, *dc) = values, halves
         corners = [100 * (x - y) / y for x in (a - da, a + da) for y in (b - db, b + db)]
@@ -106,14 +106,18 @@ def _numbers(comparison: Comparison, state: str, failing: int, cells: Mapping[Ke
     if state == verdict.MISSING:
         return comparison.missing or "not printed"
     text = "std_text" if comparison.spread else "mean_text"
-    shown = " against ".join(str(t.constant) if t.key is None else cells[t.key][text] for t in comparison.terms[:4])
+    terms = comparison.terms[::-1] if comparison.swapped else comparison.terms[:4]
+    unit = comparison.scale
+    shown = " against ".join(f"{t.constant / unit:g}" if t.key is None else cells[t.key][text] for t in terms)
     if comparison.rounding:
         *_, change = (cells[k][text] for k in comparison.keys)
         return f"computed {total(comparison, cells)[0] + float(change):+.2f} %, printed {change}"
     if comparison.quoted is not None or comparison.percent:
         x, _ = total(comparison, cells)
-        wanted = comparison.quoted if comparison.quoted is not None else f"[{comparison.low:g}, {comparison.high:g}]"
-        shown += f": {x:.4g}, the text says {wanted}"
+        wanted = f"[{comparison.low / unit:g}, {comparison.high / unit:g}]"
+        if comparison.quoted is not None:
+            wanted = f"{comparison.quoted / unit:g}"
+        shown += f": {x / unit:.4g}, the text says {wanted}"
     if comparison.test:
         shown += f", p = {welch(*(cells[k] for k in comparison.keys)):.3f}"
     more = f", {failing} rows are better" if failing > 1 else ""

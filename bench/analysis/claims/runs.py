@@ -1,57 +1,61 @@
-"""Claims on runs of our own, with their uncertainty.
+"""Claims on runs of our own: what they show, and what they cannot.
 
-A comparison is taken seed by seed (the methods of one seed share split, weights and batch order) and tested with a
-paired t-test, Holm-adjusted over the comparisons of the claim. It holds if it is significant in the claimed direction,
-fails if it is significant in the other, and is open in between: five seeds seldom decide a small difference, and the
-power to see the printed one says how seldom.
+Every comparison has a p-value that it holds and one that its contrary does (evidence.py). "Reproduced" needs the partial
+conjunction of what the claim needs to be significant, "contradicted" that of its contrary (verdict.conjunction), each at
+half of ALPHA: whatever the dependence between metrics, rows and tables, a claim gets a wrong verdict in less than 5 % of
+results folders (benchmarks/null_claims.py measures it). A claim that all comparisons hold is also contradicted where the mean
+gain over independent units is negative, because it cannot be if all of them hold; then either way has half the level.
+What was not run leaves a claim untested in part: it may be contradicted by the rest, but not reproduced in full.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from bench.analysis.agreement import prediction_interval
-from bench.analysis.cells import KEY, key
+from bench.analysis.cells import KEY, by_key, scale
 from bench.analysis.claims import printed, verdict
+from bench.analysis.claims.evidence import Evidence, Pooled, evidence, gains, pooled
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Group, Key, compile_part
+from bench.analysis.claims.verdict import ALPHA, conjunction, shown
 from bench.analysis.power import power, seeds_needed
-from bench.analysis.stats import across, holm, paired_t
+from bench.analysis.provenance import COMPARABLE, weakest
 from bench.selectors import Cell
 
-ALPHA = 0.05
 COLUMNS = (
-    *printed.COLUMNS[:-1], "seeds", "direction", "significant", "opposite", "missing", "power", "seeds_needed", "data",
+    *printed.COLUMNS[:-1], "tested", "evidence", "seeds", "direction", "significant", "opposite", "missing", "units",
+    "mean_gain", "pooled_p", "power", "seeds_needed", "data",
 )
-Runs = Mapping[Key, Mapping[int, float]]  # cell -> seed -> value
+USUAL_RUNS = 5  # of a mean whose paper does not say how many runs it averages: the field's (M-SENA's) number
 
 
-@dataclass
-class _Test:
-    """One comparison on runs."""
+@dataclass(frozen=True)
+class Testable:
+    """A claim compiled for a set of cells: the groups that runs can say something about."""
 
-    comparison: Comparison
-    values: np.ndarray  # the sum of its terms, one per seed
-    state: str = verdict.OPEN
-    p: float = math.nan
-    claimed: float = math.nan  # the same sum on the printed numbers
-    absent: tuple[str, ...] = ()  # what it lacks
+    claim: Claim
+    groups: tuple[Group, ...]
+    same: int  # groups left out because both sides are one training
 
-    @property
-    def gain(self) -> float:
-        """By how much the mean is on the right side of the bound."""
-        c = self.comparison
-        return float(self.values.mean()) - c.low if math.isinf(c.high) else c.high - float(self.values.mean())
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return tuple(c for g in self.groups for c in g.comparisons)
 
-    @property
-    def one_sided(self) -> bool:
-        """An order: one bound, and no quoted number."""
-        c = self.comparison
-        return c.quoted is None and (math.isinf(c.low) != math.isinf(c.high)) and not c.spread
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts of one claim in S sets of runs."""
+
+    state: np.ndarray  # [S] of verdict.STATES
+    k: np.ndarray  # [S] groups shown
+    against: np.ndarray  # [S, G] groups whose contrary is shown
+    tested: int  # groups that were tested, all or in part
+    missing: int  # groups that lack runs
+    pooled: Pooled | None
 
 
 def on_runs(
@@ -59,124 +63,162 @@ def on_runs(
 ) -> pd.DataFrame:
     """One line per claim: its verdict on our runs, with what they can and cannot show.
 
-    results: artefact, dataset, backbone, method, variant, metric, seed, value, one line per run, values in the unit the
-    paper prints. reported: the printed cells, which say what a claim needs and how large an effect it names. Quoted
-    numbers are only compared where `provenance` is "official": other features cannot confirm or refute them.
+    results: artefact, dataset, backbone, method, variant, metric, seed, value (accuracies as fractions), one line per
+    run; `config` (which training it is), `point` (at which of its points it was evaluated) and `provenance` (of its data)
+    where they are known, else every row is a training of its own and `provenance` holds for all. reported: the printed cells, which say what a claim needs and how
+    large an effect it names. Quoted numbers are only compared where every cell of the comparison comes from published
+    files: other features cannot confirm or refute them.
 
-    Columns: k of n comparisons shown; `seeds`, the fewest behind any; `direction`, how many lie in the claimed
-    direction; `significant` and `opposite` (Holm-adjusted paired t, alpha 0.05); `missing`, how many lack runs;
-    `power`, the median power to see the printed difference with these seeds, and the median number of `seeds_needed`
-    for 80 %.
+    Columns: `verdict` (verdict.STATES), k of n comparisons shown, `tested` of them; `evidence`, False where a claim
+    compares a training with itself and so says nothing about it; `seeds`, the fewest behind any comparison; `direction`,
+    how many differences lie in the claimed direction; `significant` and `opposite`, how many are shown one by one
+    (Holm); `missing`, how many comparisons lack runs; `mean_gain` over `units` independent units with its two-sided
+    `pooled_p`; `power`, the median power to see the printed difference at the first of Holm's levels, and the median
+    number of `seeds_needed` for 80 %; `data`, the weakest provenance among the cells used.
     """
-    runs: dict[Key, dict[int, float]] = {}
-    for *name, seed, value in results[[*KEY, "seed", "value"]].itertuples(index=False, name=None):
-        runs.setdefault(tuple(name), {})[seed] = float(value)
-    printed_cells = {key(cell): cell for cell in reported.to_dict("records")}
-    cells = _skeleton(runs, printed_cells)
-    return pd.DataFrame([_line(c, cells, runs, printed_cells, provenance) for c in claims], columns=list(COLUMNS))
+    runs = _Runs(results, provenance)
+    printed_cells = by_key(reported.to_dict("records"))
+    cells = _skeleton(runs.row, printed_cells)
+    lines = []
+    for claim in claims:
+        lines.append(_line(compiled(claim, cells, runs.source), runs, printed_cells))
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _skeleton(runs: Runs, printed_cells: Mapping[Key, dict]) -> list[Cell]:
+class _Runs:
+    """Runs as an array [1, cells, seeds], with what is known of each cell."""
+
+    def __init__(self, results: pd.DataFrame, provenance: str) -> None:
+        keys = list(results[list(KEY)].itertuples(index=False, name=None))
+        self.row: dict[Key, int] = {k: i for i, k in enumerate(dict.fromkeys(keys))}
+        column = {s: j for j, s in enumerate(dict.fromkeys(results["seed"]))}
+        at = [self.row[k] for k in keys], [column[s] for s in results["seed"]]
+        self.values = np.full((1, len(self.row), max(len(column), 1)), np.nan)
+        self.values[0][at] = results["value"].to_numpy(dtype=float)
+        bad = ~np.isfinite(results["value"].to_numpy(dtype=float))
+        self.diverged = {keys[i] for i in np.flatnonzero(bad)}  # one undefined value makes the cell undefined
+        of = results["config"] if "config" in results else ["/".join(k[:-1]) for k in keys]
+        self.training: dict[Key, str] = dict(zip(keys, of))
+        points = results["point"] if "point" in results else [""] * len(keys)
+        self.source: dict[Key, tuple[str, ...]] = {k: (c, p, k[-1]) for k, c, p in zip(keys, of, points)}
+        kinds: dict[Key, set[str]] = {}
+        for k, kind in zip(keys, results["provenance"] if "provenance" in results else [provenance] * len(keys)):
+            kinds.setdefault(k, set()).add(kind)
+        self.kind: dict[Key, str] = {k: weakest(v) for k, v in kinds.items()}
+
+    def lack(self, c: Comparison) -> list[str]:
+        """What a comparison would need and has not."""
+        if c.missing:
+            return [c.missing]
+        absent = [" ".join(filter(None, k)) for k in c.keys if k not in self.row]
+        absent += [f"{' '.join(filter(None, k))} (a run without a finite value)" for k in c.keys if k in self.diverged]
+        if not absent and c.quoted is not None and (kind := weakest(self.kind[k] for k in c.keys)) not in COMPARABLE:
+            absent = [f"the published features (data here: {kind})"]
+        return absent
+
+
+def compiled(claim: Claim, cells: Sequence[Cell], source: Mapping[Key, tuple[str, ...]]) -> Testable:
+    """The groups of a claim, without those that compare a training with itself. source: cell -> training, point, metric."""
+    groups = [g for part in claim.parts if part.on != "reported" for g in compile_part(part, cells, runs=True)]
+    kept = tuple(g for g in groups if not all(_tautology(c, source) for c in g.comparisons))
+    return Testable(claim, kept, len(groups) - len(kept))
+
+
+def _tautology(c: Comparison, source: Mapping[Key, tuple[str, ...]]) -> bool:
+    """Whether everything cancels: the same metric of the same training on both sides."""
+    if c.missing or c.spread or any(t.key is None or t.key not in source for t in c.terms):
+        return False
+    weights: dict[tuple[str, ...], float] = {}
+    for t in c.terms:
+        weights[source[t.key]] = weights.get(source[t.key], 0.0) + t.weight
+    return all(abs(w) < 1e-9 for w in weights.values())
+
+
+def _skeleton(row: Mapping[Key, int], printed_cells: Mapping[Key, dict]) -> list[Cell]:
     """Every cell that a claim may need: those printed (but for copied rows that have a rerun) and those run."""
-    keys = dict.fromkeys([*(k for k, c in printed_cells.items() if c["variant"] != "reported"), *runs])
-    means = {k: float(np.mean(list(values.values()))) for k, values in runs.items()}
-    return [{**dict(zip(KEY, k)), "mean": means.get(k, math.nan)} for k in keys]
+    keys = dict.fromkeys([*(k for k, c in printed_cells.items() if c["variant"] != "reported"), *row])
+    return [dict(zip(KEY, k)) for k in keys]
 
 
-def _line(claim: Claim, cells: list[Cell], runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> dict:
-    groups = [g for part in claim.parts if part.on != "reported" for g in compile_part(part, cells)]
-    tests = [[_test(c, runs, printed_cells, provenance) for c in g.comparisons] for g in groups]
-    every = [t for group in tests for t in group]
-    _adjust(every)
-    states = [verdict.of_group([t.state for t in ts], g.allowed) for g, ts in zip(groups, tests)]
-    orders = [t for t in every if t.one_sided and len(t.values) > 1]
-    chance, needed = _power(orders)
-    return {
-        **printed.head(claim), "verdict": verdict.of_claim(states, claim.need),
-        "k": states.count(verdict.TRUE), "n": len(states),
-        "arithmetic": _explain(groups, tests, states, orders, chance),
-        "seeds": min((len(t.values) for t in every if t.state != verdict.MISSING), default=0),
-        "direction": sum(t.gain > 0 for t in orders),
-        "significant": sum(t.state == verdict.TRUE for t in orders),
-        "opposite": sum(t.state == verdict.FALSE for t in orders),
-        "missing": states.count(verdict.MISSING),
-        "power": chance, "seeds_needed": needed, "data": provenance,
+def judge(t: Testable, found: Evidence, there: Sequence[bool], training: Mapping[Key, str]) -> Judged:
+    """The verdict of a claim in every set of runs. there: which comparisons have all they need."""
+    there, sets = np.asarray(there, dtype=bool), len(found.n)
+    ends = np.cumsum([len(g.comparisons) for g in t.groups])
+    holds, contrary, tested, whole = [], [], [], []
+    for group, end in zip(t.groups, ends):
+        mine = np.arange(end - len(group.comparisons), end)
+        have = mine[there[mine]]
+        holds.append(conjunction(found.holds[:, have], len(mine) - group.allowed))
+        contrary.append(conjunction(found.contrary[:, have], group.allowed + 1))
+        tested.append(bool(found.tested[:, have].any()))
+        whole.append(len(have) == len(mine))
+    n, used = len(t.groups), np.flatnonzero(tested)
+    blank = np.full(sets, verdict.UNTESTABLE if not any(there) else verdict.UNDECIDED, dtype=object)
+    missing = n - sum(whole)
+    if not len(used):
+        return Judged(blank, np.zeros(sets, dtype=int), np.zeros((sets, n), dtype=bool), 0, missing, None)
+    p_holds, p_contrary = np.stack(holds, -1)[:, used], np.stack(contrary, -1)[:, used]  # (S, tested)
+    yes, no = shown(p_holds), shown(p_contrary)
+    against = np.zeros((sets, n), dtype=bool)
+    against[:, used] = no
+    need, half = t.claim.need, ALPHA / 2
+    if isinstance(need, Mapping):
+        sure = (yes | no).all(-1) & (len(used) == n)
+        met = np.array([verdict.share_met(x, need) for x in yes.mean(-1)])
+        state = np.where(sure, np.where(met, verdict.REPRODUCED, verdict.CONTRADICTED), verdict.UNDECIDED).astype(object)
+        return Judged(state, yes.sum(-1), against, len(used), missing, None)
+    least, over = verdict.needed(need, n), None
+    p_yes, p_no = conjunction(p_holds, least), conjunction(p_contrary, n - least + 1)
+    if need == "all" and all(g.allowed == 0 for g in t.groups):
+        over = pooled([c for c, ok in zip(t.comparisons, there) if ok], _only(found, there), training)
+        if over is not None and there.sum() > 1:
+            p_no = np.minimum(1.0, 2 * np.minimum(p_no, over.below))
+    every = conjunction(p_holds, len(used)) <= half  # all that was tested holds
+    k = np.where(every & (need == "all"), len(used), yes.sum(-1))
+    most = (k > 0) & (2 * k >= len(used))
+    state = np.full(sets, verdict.UNDECIDED, dtype=object)
+    state[most] = verdict.PARTLY
+    state[p_yes <= half] = verdict.REPRODUCED
+    wrong = p_no <= half
+    state[wrong & ~most] = verdict.CONTRADICTED
+    state[wrong & most] = verdict.PARTLY
+    return Judged(state, k, against, len(used), missing, over)
+
+
+def _only(found: Evidence, there: np.ndarray) -> Evidence:
+    return Evidence(*(x[:, there] for x in (found.sums, found.n, found.holds, found.contrary, found.tested)))
+
+
+def _line(t: Testable, runs: _Runs, printed_cells: Mapping[Key, dict]) -> dict:
+    comparisons = t.comparisons
+    lacks = [runs.lack(c) for c in comparisons]
+    there = np.array([not lack for lack in lacks], dtype=bool)
+    stated = [_runs_behind(c, printed_cells) for c in comparisons]
+    found = evidence(comparisons, runs.row, runs.values, [n or USUAL_RUNS for n in stated])
+    j = judge(t, found, there, runs.training)
+    orders = [i for i, c in enumerate(comparisons) if there[i] and c.order and found.n[0, i] > 1]
+    right = sum(float(np.nanmean(gains(comparisons[i], found.sums[0, i]))) > 0 for i in orders)
+    yes = shown(found.holds[:, orders])[0] if orders else np.zeros(0, dtype=bool)
+    no = shown(found.contrary[:, orders])[0] if orders else np.zeros(0, dtype=bool)
+    chance, wanted = _power(comparisons, orders, found, printed_cells, max(j.tested, 1))
+    state, n = str(j.state[0]), len(t.groups)
+    useful = n > 0 and (t.claim.form != "cross-check" or j.tested > 0) or not t.same and t.claim.form != "cross-check"
+    if not n:
+        state = verdict.UNTESTABLE
+    assumed = any(c.quoted is not None and there[i] and not stated[i] for i, c in enumerate(comparisons))
+    facts = {
+        "tested": j.tested, "evidence": useful, "seeds": int(min(found.n[0][there], default=0)), "direction": right,
+        "significant": int(yes.sum()), "opposite": int(no.sum()), "missing": j.missing,
+        "units": j.pooled.units if j.pooled else 0, "mean_gain": float(j.pooled.mean[0]) if j.pooled else math.nan,
+        "pooled_p": _two_sided(j.pooled) if j.pooled else math.nan, "power": chance, "seeds_needed": wanted,
+        "data": weakest(runs.kind[k] for i, c in enumerate(comparisons) if there[i] for k in c.keys),
     }
+    words = _explain(t, j, facts, len(orders), lacks, assumed)
+    return {**printed.head(t.claim), "verdict": state, "k": int(j.k[0]), "n": n, "arithmetic": words, **facts}
 
 
-def _test(comparison: Comparison, runs: Runs, printed_cells: Mapping[Key, dict], provenance: str) -> _Test:
-    absent = tuple(filter(None, (_lack(k, runs) for k in comparison.keys)))
-    if comparison.missing:
-        absent = (comparison.missing,)
-    elif not absent and comparison.quoted is not None and provenance != "official":
-        absent = (f"the published features (data here: {provenance})",)
-    if absent:
-        return _Test(comparison, np.empty(0), verdict.MISSING, absent=absent)
-    if comparison.spread:
-        return _spread(comparison, runs)
-    values = _by_seed(comparison, runs)
-    claimed = math.nan
-    if all(k in printed_cells for k in comparison.keys):
-        claimed = printed.total(comparison, printed_cells)[0]
-    test = _Test(comparison, values, claimed=claimed)
-    if len(values) < 2:
-        return test
-    if values.std() <= 1e-12 * max(1.0, float(np.abs(values).max())):  # a size or a cost: the same in every run
-        test.state = verdict.TRUE if _inside(comparison, float(values.mean())) else verdict.FALSE
-    elif test.one_sided:
-        bound = comparison.low if math.isinf(comparison.high) else comparison.high
-        test.p = float(paired_t(values - bound)[1])
-    else:
-        test.state = _range(comparison, values, _runs_behind(comparison, printed_cells))
-    return test
-
-
-def _lack(key: Key, runs: Runs) -> str:
-    """What is wrong with a cell's runs, if anything. One undefined value makes the cell undefined."""
-    name = " ".join(filter(None, key))
-    if key not in runs:
-        return name
-    return "" if all(map(math.isfinite, runs[key].values())) else f"{name} (a run without a finite value)"
-
-
-def _by_seed(comparison: Comparison, runs: Runs) -> np.ndarray:
-    """The sum of the terms for every seed that all of them have."""
-    keys = comparison.keys
-    seeds = [s for s in runs[keys[0]] if all(s in runs[k] for k in keys)] if keys else [0]
-    table = np.array([[t.constant if t.key is None else runs[t.key][s] for t in comparison.terms] for s in seeds])
-    table = table.reshape(len(seeds), len(comparison.terms))  # (seeds, terms)
-    if comparison.percent:
-        return 100 * (table[:, 0] - table[:, 1]) / table[:, 1]
-    return table @ np.array([t.weight for t in comparison.terms])
-
-
-def _inside(comparison: Comparison, x: float) -> bool:
-    low, high = comparison.low, comparison.high
-    return low < x < high if comparison.strict else low <= x <= high
-
-
-def _adjust(tests: Sequence[_Test]) -> None:
-    """Holm over all orders of the claim, then their states."""
-    open_ = [t for t in tests if not math.isnan(t.p)]
-    for test, p in zip(open_, holm([t.p for t in open_]) if open_ else ()):
-        test.p = float(p)
-        test.state = verdict.OPEN if p >= ALPHA else verdict.TRUE if test.gain > 0 else verdict.FALSE
-
-
-def _range(comparison: Comparison, values: np.ndarray, reported_runs: int | None) -> str:
-    """A quoted number against the prediction interval of the paper's mean; a range against the interval of ours."""
-    n, mean = len(values), float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    if comparison.quoted is not None:
-        interval = prediction_interval(values, reported_runs)
-        if comparison.high < interval.low or comparison.low > interval.high:
-            return verdict.FALSE
-        p = 2 * stats.t.sf(abs(mean) / error, n - 1)  # the interval holds the number; does it also hold zero?
-        return verdict.TRUE if p < ALPHA and mean * comparison.quoted > 0 else verdict.OPEN
-    inner, outer = (stats.t.ppf(1 - a, n - 1) * error for a in (ALPHA, ALPHA / 2))  # two one-sided tests; 95 % interval
-    if comparison.low <= mean - inner and mean + inner <= comparison.high:
-        return verdict.TRUE
-    return verdict.FALSE if mean + outer < comparison.low or mean - outer > comparison.high else verdict.OPEN
+def _two_sided(p: Pooled) -> float:
+    return float(min(1.0, 2 * min(p.below[0], p.above[0])))
 
 
 def _runs_behind(comparison: Comparison, printed_cells: Mapping[Key, dict]) -> int | None:
@@ -184,49 +226,55 @@ def _runs_behind(comparison: Comparison, printed_cells: Mapping[Key, dict]) -> i
     return int(min(stated)) if stated and not any(pd.isna(n) for n in stated) else None
 
 
-def _spread(comparison: Comparison, runs: Runs) -> _Test:
-    """Is the second cell's spread at most the first's? F test of the two variances."""
-    wide, narrow = (np.array(list(runs[k].values())) for k in comparison.keys)
-    test = _Test(comparison, np.array([wide.std() - narrow.std()] * min(len(wide), len(narrow))))
-    if min(len(wide), len(narrow)) > 1 and wide.var() > 0 and narrow.var() > 0:
-        ratio = wide.var(ddof=1) / narrow.var(ddof=1)
-        tail = stats.f.sf(ratio, len(wide) - 1, len(narrow) - 1)
-        test.state = verdict.TRUE if tail < ALPHA / 2 else verdict.FALSE if tail > 1 - ALPHA / 2 else verdict.OPEN
-    return test
-
-
-def _power(orders: list[_Test]) -> tuple[float, float]:
-    """Median power to see the printed differences, and the seeds it takes for 80 %: those of the median effect size."""
+def _power(
+    comparisons: Sequence[Comparison], orders: Sequence[int], found: Evidence, printed_cells: Mapping[Key, dict], m: int
+) -> tuple[float, float]:
+    """Median power to see the printed differences one by one, and the seeds it takes for 80 %, at the first of Holm's
+    levels over m comparisons: those of the median effect size."""
     known = []
-    for t in orders:
-        effect, sd = t.claimed - t.comparison.low, float(t.values.std(ddof=1))
-        if effect > 0 and math.isfinite(effect) and sd > 0:
-            known.append((effect / sd, len(t.values)))
+    for i in orders:
+        c = comparisons[i]
+        if not all(k in printed_cells for k in c.keys) or any(t.choices for t in c.terms):
+            continue
+        effect = float(gains(c, np.array(printed.total(c, printed_cells)[0])))
+        sd = float(np.nanstd(found.sums[0, i], ddof=1))
+        if effect > 0 and math.isfinite(effect) and sd > 1e-12:
+            known.append((effect / sd, found.n[0, i]))
     if not known:
         return math.nan, math.nan
     d_z, n = np.median(known, axis=0)
-    return power(float(d_z), 1.0, int(n)), seeds_needed(float(d_z), 1.0)
+    return power(float(d_z), 1.0, int(n), ALPHA / m), seeds_needed(float(d_z), 1.0, alpha=ALPHA / m)
 
 
 def _explain(
-    groups: list[Group], tests: list[list[_Test]], states: list[str], orders: list[_Test], chance: float
+    t: Testable, j: Judged, facts: Mapping, orders: int, lacks: Sequence[list[str]], assumed: bool
 ) -> str:
-    words = [f"{states.count(verdict.TRUE)} of {len(states)} shown"]
+    words = []
+    n = len(t.groups)
+    if not facts["evidence"]:
+        return "Both sides are the same training: it checks the printed numbers and says nothing about runs."
+    words.append(f"Tested {j.tested} of {n} cells, {int(j.k[0])} shown")
     if orders:
-        right = sum(t.gain > 0 for t in orders)
-        count = {s: sum(t.state == s for t in orders) for s in (verdict.TRUE, verdict.FALSE)}
-        words.append(f"{right} of {len(orders)} differences in the claimed direction, "
-                     f"{count[verdict.TRUE]} significant, {count[verdict.FALSE]} significantly opposite")
-    if len(orders) > 5:
-        whole = across([t.gain for t in orders])
-        words.append(f"over the cells mean {whole.mean:+.3g}, Wilcoxon p = {whole.p:.2g}")
-    if not math.isnan(chance):
-        words.append(f"median power {chance:.2f} to see the printed differences")
-    against = [g.label for g, s in zip(groups, states) if s == verdict.FALSE]
-    if against:
-        words.append("against it: " + "; ".join(against[:6]))
-    missing = list(dict.fromkeys(name for group in tests for t in group for name in t.absent))
-    if missing:
+        words.append(
+            f"{facts['direction']} of {orders} differences lie in the claimed direction, {facts['significant']} "
+            f"significantly, {facts['opposite']} significantly in the other"
+        )
+    if j.pooled and orders > 1:
+        p, metrics = facts["pooled_p"], " and ".join(j.pooled.metrics)
+        unit = " points" if all(scale(m) != 1 for m in j.pooled.metrics) else ""
+        units = f"{j.pooled.units} independent unit{'s' * (j.pooled.units > 1)} (dataset and backbone, seeds inside)"
+        words.append(f"Over {units} the mean gain in {metrics} is {facts['mean_gain']:+.3g}{unit}, p = {p:.2g}")
+    if not math.isnan(facts["power"]):
+        words.append(
+            f"The power to see the printed differences is {facts['power']:.2g} (median, at Holm's first level)"
+        )
+    if assumed:
+        words.append(f"The paper does not say of how many runs its number is the mean: read as {USUAL_RUNS}")
+    if against := [g.label for g, no in zip(t.groups, j.against[0]) if no]:
+        words.append("Against it: " + "; ".join(against[:6]))
+    if t.same:
+        words.append(f"{t.same} comparisons of a training with itself are left out")
+    if missing := list(dict.fromkeys(name for lack in lacks for name in lack)):
         more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-        words.append(f"missing: {'; '.join(missing[:6])}{more}")
-    return ". ".join(words)
+        words.append(f"Missing: {'; '.join(missing[:6])}{more}")
+    return ". ".join(words) + "."
