@@ -49,6 +49,7 @@ SPECS = {
         EncoderSpec("bert-base-uncased", ("google-bert/bert-base-uncased", "bert-base-uncased"), "bert-base-uncased"),
         EncoderSpec("bert-base-chinese", ("google-bert/bert-base-chinese", "bert-base-chinese"), "bert-base-chinese"),
         EncoderSpec("roberta-base", ("FacebookAI/roberta-base", "roberta-base")),
+        EncoderSpec("roberta-large", ("FacebookAI/roberta-large", "roberta-large")),
         EncoderSpec("chinese-roberta", ("hfl/chinese-roberta-wwm-ext",), "bert-base-chinese"),
         EncoderSpec("deberta-v3-base", ("microsoft/deberta-v3-base",)),
         EncoderSpec("deberta-v3-large", ("microsoft/deberta-v3-large",)),
@@ -58,6 +59,7 @@ SPECS = {
         ),
         EncoderSpec("tiny", vocabulary="any", test_only=True),
         EncoderSpec("data2vec-audio-base", ("facebook/data2vec-audio-base",), kind="audio"),
+        EncoderSpec("data2vec-audio-large", ("facebook/data2vec-audio-large",), kind="audio"),
         EncoderSpec("chinese-hubert-base", ("TencentGameMate/chinese-hubert-base",), kind="audio"),
         EncoderSpec("tiny-audio", test_only=True, kind="audio"),
     )

@@ -23,7 +23,7 @@ from experiments.common import config
 
 FOLDER = Path(__file__).with_name("golden")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
-SOUND = {"slad": {"audio_encoder": "tiny-audio", "heads": 4}}  # the tiny encoders' width is 64
+SOUND = {n: {"audio_encoder": "tiny-audio", "heads": 4} for n in ("slad", "mmml")}  # the tiny encoders' width is 64
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 
 

@@ -95,6 +95,21 @@ class Case:
                 assert abs(ours - theirs) <= self.grad_rtol * theirs + floor, f"{run}{name}: {ours} against {theirs}"
 
 
+def own_rules(model: nn.Module, rules: list) -> list:
+    """The rules, but what has no place in this variant of the model is left out: the reference builds the networks of
+    all its variants. (Every parameter of ours must still be filled.)"""
+    own = dict(model.named_parameters())
+
+    def held(target):
+        def place(match):
+            found = target(match) if callable(target) else match.expand(target)
+            return found if (found[0] if isinstance(found, tuple) else found) in own else None
+
+        return place
+
+    return [(pattern, held(target)) for pattern, target in rules]
+
+
 def tower_rules(theirs: str, stack: str, tower: int) -> list:
     """Rules of one encoder of the MulT family, here tower `tower` of a bench.models.parts.towers.Towers stack. What
     ends in "version" or "_float_tensor" marks a format and is not a parameter."""

@@ -24,7 +24,7 @@ RULES = [
 
 
 def built(case, monkeypatch, **params):
-    def tiny(name):
+    def tiny(name, pooler=False):
         from transformers import BertConfig, BertModel
 
         return BertModel(BertConfig(**case.config["bert"]), add_pooling_layer=False)

@@ -51,11 +51,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import encoders
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
 from bench.models.parts import slad_losses
-from bench.models.parts.audio_encoder import AudioEncoder, Bins, Frames
+from bench.models.parts.audio_encoder import Bins, hear, listener
 from bench.models.parts.cross_modal import CrossModalEncoder
 from bench.models.parts.meter import Meter
 from bench.models.parts.text import Hidden, TextBackbone
@@ -129,7 +128,7 @@ class Model(TextBackbone):
         p = self.params = params
         super().__init__(p.encoder, p.finetune, inputs)
         d, self.steps = self.text_width, inputs.text[0]  # l
-        self.audio_encoder = self._listener(inputs)
+        self.audio_encoder = listener("slad", p.audio_encoder, p.finetune_audio, inputs)
         frames, width = inputs.audio
         if self.audio_encoder is not None:
             frames, width, self.eval_batch = self.audio_encoder.frames(frames), self.audio_encoder.hidden_size, WAVES
@@ -150,34 +149,12 @@ class Model(TextBackbone):
         self.latent_dims = {f"{stream}{kind}": (self.steps, d) for stream in self.streams for kind in kinds}
         self._meter = Meter()
 
-    def _listener(self, inputs: Inputs) -> AudioEncoder | None:
-        """The audio encoder, if there is to be one; raises BenchError if it does not fit the data."""
-        p = self.params
-        if inputs.audio_kind == "none":
-            raise BenchError("slad: no sound in these data; put a folder 'wav' or audio_features.npz beside label.csv")
-        if p.audio_encoder == encoders.NONE:
-            return None
-        if inputs.audio_kind != "wave":
-            raise BenchError(
-                f"slad: audio encoder '{p.audio_encoder}' reads waves, but these data have features of sound; "
-                "set audio_encoder to none"
-            )
-        return AudioEncoder(p.audio_encoder, p.finetune_audio)
-
-    def _hear(self, batch: Batch) -> Frames:
-        """Frames of waves, or the features that stand for them."""
-        if self.audio_encoder is not None:
-            return self.audio_encoder(batch["audio"], batch["audio_mask"])
-        x = batch["audio"]  # (B, T, d_a)
-        valid = torch.arange(x.shape[1], device=x.device) < batch["audio_lengths"][:, None]  # (B, T)
-        return Frames(x, valid.to(x.dtype))
-
     def encode_hidden(self, hidden: Hidden, batch: Batch) -> Encoded:
         """Latents of one stream; beside them the vectors that its pseudo-labels are read from."""
         left = self.steps - hidden.mask.shape[1]  # the encoder stops at the longest transcript
         text_mask = F.pad(hidden.mask, (0, left))  # (B, l)
         text = F.pad(hidden.last * hidden.mask[..., None], (0, 0, 0, left))  # X'^t, (B, l, d)
-        binned, heard = self.bins(*self._hear(batch))
+        binned, heard = self.bins(*hear(self.audio_encoder, batch))
         audio = self.project(binned) * heard[..., None]  # X'^a, (B, l, d)
         masks = {"text": text_mask, "audio": heard}
         latents = {"text": text, "audio": audio}

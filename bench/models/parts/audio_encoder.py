@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bench import encoders
 from bench.errors import BenchError
+from bench.models.base import Batch, Inputs
 
 _PLAIN = dict(layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0)
 
@@ -88,6 +89,30 @@ class AudioEncoder(nn.Module):
             last = self.transformer(wave, attention_mask=shown, return_dict=True).last_hidden_state  # (B, T, d)
         valid = torch.arange(last.shape[1], device=wave.device) < self.frames(heard)[:, None]  # (B, T)
         return Frames(last, valid.to(last.dtype))
+
+
+def listener(model: str, name: str, finetune: bool, inputs: Inputs) -> AudioEncoder | None:
+    """The audio encoder of a model, or None where the file's audio features stand for its states (name "none"). Raises
+    BenchError if there is no sound, or features where the encoder reads waves."""
+    if inputs.audio_kind == "none":
+        raise BenchError(f"{model}: no sound in these data; put a folder 'wav' or audio_features.npz beside label.csv")
+    if name == encoders.NONE:
+        return None
+    if inputs.audio_kind != "wave":
+        raise BenchError(
+            f"{model}: audio encoder '{name}' reads waves, but these data have features of sound; set audio_encoder to "
+            "none"
+        )
+    return AudioEncoder(name, finetune)
+
+
+def hear(encoder: AudioEncoder | None, batch: Batch) -> Frames:
+    """Frames of waves, or the features that stand for them."""
+    if encoder is not None:
+        return encoder(batch["audio"], batch["audio_mask"])
+    x = batch["audio"]  # (B, T, d_a)
+    valid = torch.arange(x.shape[1], device=x.device) < batch["audio_lengths"][:, None]  # (B, T)
+    return Frames(x, valid.to(x.dtype))
 
 
 class Bins(nn.Module):

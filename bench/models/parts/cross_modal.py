@@ -37,11 +37,11 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """d -> 4 d -> d with ReLU; residual and LayerNorm."""
+    """d -> hidden -> d with ReLU; residual and LayerNorm."""
 
-    def __init__(self, d: int, dropout: float) -> None:
+    def __init__(self, d: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.up, self.down = nn.Linear(d, hidden), nn.Linear(hidden, d)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(d, _EPS)
 
@@ -52,11 +52,11 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One layer over both sequences."""
 
-    def __init__(self, d: int, heads: int, dropout: float) -> None:
+    def __init__(self, d: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.across = nn.ModuleList([Attention(d, heads, dropout) for _ in range(2)])
         self.within = nn.ModuleList([Attention(d, heads, dropout) for _ in range(2)])
-        self.feed_forward = nn.ModuleList([FeedForward(d, dropout) for _ in range(2)])
+        self.feed_forward = nn.ModuleList([FeedForward(d, hidden, dropout) for _ in range(2)])
 
     def forward(self, pair: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         pair = [f(pair[i], pair[1 - i], masks[1 - i]) for i, f in enumerate(self.across)]
@@ -66,18 +66,22 @@ class Layer(nn.Module):
 
 class CrossModalEncoder(nn.Module):
     """Two sequences [B, l, d] and their masks -> one vector [B, d] of each. Raises BenchError if the heads do not
-    divide the width."""
+    divide the width. `hidden`: width of the feed-forward networks, 4 d by default."""
 
-    def __init__(self, d: int, heads: int, depth: int, dropout: float) -> None:
+    def __init__(self, d: int, heads: int, depth: int, dropout: float, hidden: int = 0) -> None:
         super().__init__()
         if d % heads:
             raise BenchError(f"attention of width {d} cannot have {heads} heads; set heads to a divisor of {d}")
         self.first = nn.Parameter(torch.randn(2, d))  # the learned vectors
-        self.layers = nn.ModuleList([Layer(d, heads, dropout) for _ in range(depth)])
+        self.layers = nn.ModuleList([Layer(d, heads, hidden or 4 * d, dropout) for _ in range(depth)])
 
     def forward(self, one: Tensor, other: Tensor, mask_one: Tensor, mask_other: Tensor) -> list[Tensor]:
+        return [x[:, 0] for x in self.sequences(one, other, mask_one, mask_other)]
+
+    def sequences(self, one: Tensor, other: Tensor, mask_one: Tensor, mask_other: Tensor) -> list[Tensor]:
+        """Both sequences after the last layer, [B, 1 + l, d], the learned vector's place first."""
         pair = [torch.cat([v.expand(len(x), 1, -1), x], 1) for v, x in zip(self.first, (one, other))]  # (B, 1 + l, d)
         masks = [F.pad(m, (1, 0), value=True) for m in (mask_one, mask_other)]
         for layer in self.layers:
             pair = layer(pair, masks)
-        return [x[:, 0] for x in pair]
+        return pair

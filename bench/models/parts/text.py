@@ -1,7 +1,8 @@
 """Text encoders of the models that fine-tune one: word pieces in, hidden states out.
 
-The encoder is the plain transformer without its pooler (no backbone reads it; in M-SENA its weights exist and never
-get a gradient). It is built inside the model by name (bench/encoders.py), from local files only.
+The encoder is the plain transformer without its pooler (most backbones do not read it; in M-SENA its weights exist and
+never get a gradient), or with it where a model asks for `pooler`: Lin tanh of the first position, with the checkpoint's
+weights if it has any. It is built inside the model by name (bench/encoders.py), from local files only.
 
     finetune = True    trained with the model; weight decay spares biases and LayerNorms where the recipe says so
     finetune = False   frozen: no gradient, evaluation mode (no dropout inside the encoder)
@@ -22,14 +23,30 @@ BIAS_AND_NORM = ("bias", "layernorm", "layer_norm")  # name parts of what weight
 
 
 class Hidden(NamedTuple):
-    """last, previous [B, L, d]: hidden states of the last layer and of the one before; mask [B, L] float."""
+    """last, previous [B, L, d]: hidden states of the last layer and of the one before; mask [B, L] float. Where the
+    model asks for them: pooled [B, d], the pooler's output, and all, the states of every layer, embeddings first."""
 
     last: Tensor
     previous: Tensor
     mask: Tensor
+    pooled: Tensor | None = None
+    all: tuple[Tensor, ...] = ()
 
 
-def _build(name: str) -> nn.Module:
+class Pooler(nn.Module):
+    """Lin tanh of the first position, of encoders that have no pooler of their own."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d, d)
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(x[:, 0]).tanh()
+
+
+def _build(name: str, pooler: bool = False) -> nn.Module:
     """The transformer of a name. The global random stream is left as it was, whatever loading draws from it."""
     with torch.random.fork_rng(devices=[]):
         if encoders.spec(name).test_only:
@@ -45,8 +62,10 @@ def _build(name: str) -> nn.Module:
 
             with encoders.loading(name):
                 model = AutoModel.from_pretrained(str(folder), local_files_only=True)
-    if hasattr(model, "pooler"):
-        model.pooler = None
+        if not pooler:
+            model.pooler = None
+        elif getattr(model, "pooler", None) is None:
+            model.pooler = Pooler(model.config.hidden_size)
     return model.float()  # checkpoints may be stored in half precision
 
 
@@ -56,12 +75,14 @@ class TextEncoder(nn.Module):
     Raises BenchError, which says how to get the encoder, if it is not on this machine.
     """
 
-    def __init__(self, name: str, finetune: bool = True) -> None:
+    def __init__(self, name: str, finetune: bool = True, pooler: bool = False) -> None:
         super().__init__()
         self.name = name
         self.finetune = finetune
         self.is_test_only = encoders.spec(name).test_only
-        self.transformer = _build(name)
+        self.transformer = _build(name, pooler)
+        self.pooler = self.transformer.pooler if pooler else None
+        self.transformer.pooler = None
         self.hidden_size: int = self.transformer.config.hidden_size
         self._segments = getattr(self.transformer.config, "type_vocab_size", 0) > 1
         self.requires_grad_(finetune)
@@ -78,7 +99,8 @@ class TextEncoder(nn.Module):
             states = self.transformer(
                 input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **extra
             ).hidden_states  # layers + 1 of (B, L, d)
-        return Hidden(states[-1], states[-2], mask.float())
+            pooled = self.pooler(states[-1]) if self.pooler is not None else None
+        return Hidden(states[-1], states[-2], mask.float(), pooled, tuple(states))
 
     @torch.no_grad()
     def encode_all(self, texts: Sequence[str] | np.ndarray, max_len: int = 50, batch_size: int = 64) -> np.ndarray:
@@ -102,15 +124,17 @@ class TextBackbone(Backbone):
 
     A subclass that takes nothing from padded positions says so by `reads_padding = False`. Away from CUDA, where a
     shape may depend on values, the encoder then stops at the batch's longest transcript: no state that is read changes
-    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json)."""
+    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json). `pooler = True`: the
+    encoder comes with its pooler."""
 
     needs_tokens = True
     reads_padding = True
+    pooler = False
 
     def __init__(self, encoder: str, finetune: bool, inputs: Inputs) -> None:
         super().__init__()
         self.label_bound = inputs.label_bound
-        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune)
+        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune, self.pooler)
         self.needs_tokens = self.text_encoder is not None
         self.text_width = self.text_encoder.hidden_size if self.text_encoder else inputs.text[1]  # d_t
         self.test_only = bool(self.text_encoder and self.text_encoder.is_test_only)
