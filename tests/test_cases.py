@@ -248,8 +248,8 @@ def test_the_mark_of_generated_sound_is_checked(sound, tmp_path, mark):
 def test_tables_as_spreadsheets_write_them(sound, tmp_path):
     path, labels = tmp_path / "data/MOSI/label.csv", sound().splits["train"]["label"]
     text = path.read_text()
-    for content in (text.replace(",", ";"), text.replace(",", "\t"), "\ufeff" + text):
-        path.write_text(content, encoding="utf-8")
+    for spelt in (text.replace(",", ";"), text.replace(",", "\t"), "\ufeff" + text):
+        path.write_text(spelt, encoding="utf-8")
         np.testing.assert_array_equal(sound().splits["train"]["label"], labels)
     path.write_text(text, encoding="utf-16")
     np.testing.assert_array_equal(sound().splits["train"]["label"], labels)

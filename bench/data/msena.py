@@ -24,7 +24,6 @@ from bench.data.layouts import as_msena
 from bench.data.reader import UNIMODAL, Reader, where
 from bench.data.spec import MODALITIES, SPLITS, DatasetSpec
 from bench.data.values import column
-from bench.errors import DataError
 
 READER = 3  # version of what is written here; part of every cache folder's name
 _BERT = ("bert-base-uncased", "bert-base-chinese")
