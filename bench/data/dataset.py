@@ -15,11 +15,9 @@ from bench.data import audio, cache, generate, hkt, msena, word
 from bench.data.contents import Dataset as Dataset
 from bench.data.spec import SPLITS, DatasetSpec, FeatureFile
 from bench.data.unpickle import load_pickle
-from bench.errors import DataError, TransientDataError
+from bench.errors import DataError
 
 _READERS = {"msena": msena, "word": word, "hkt": hkt, "audio": audio}
-ALLOW_LEAK = "BENCH_ALLOW_LEAK"  # "1": as --allow-leak, for the workers too
-LEAK = "allowed to leak: "  # how the warnings begin that only --allow-leak lets through
 _SYNTHETIC, _FULL = "synthetic-", "-full"
 
 
@@ -42,15 +40,12 @@ def load(
     features: str,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
-    allow_leak: bool | None = None,
 ) -> Dataset:
-    """Find a dataset's feature file, check and convert it once, and map its arrays. Called again, for a file that was
-    refused too, it costs what looking at sizes and times costs: plans call it to know what a file is worth.
+    """Find a dataset's feature file, check and convert it once, and map its arrays.
 
     name: "mosi", or "synthetic-mosi" (generated, needs no data_dir), or "synthetic-mosi-full" (at the real sizes).
     features: a kind of feature file that the dataset's spec names. cache_dir: else $BENCH_CACHE, else
-    ~/.cache/msa-bench. allow_leak: go on where splits share ids, which is among the warnings then; None: as
-    $BENCH_ALLOW_LEAK says.
+    ~/.cache/msa-bench.
     Raises DataError, in one line, if the file is missing, unsafe, damaged or of the wrong shape, or the disk is full.
     """
     known, file = spec(name), _file(name, features)
@@ -58,35 +53,16 @@ def load(
     path = _generated(name, features, where) if is_synthetic(name) else _found(name, features, data_dir)
     stamp = _stamp(file, path)
     sha256 = _sha256(file, path, where)
-    if sha256 == file.sha256:
-        sha256 = _sha256(file, path, where, fresh=True)  # a note in the cache makes no file official
-    key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
 
     def write(folder: Path) -> dict:
-        try:
-            content = audio.read_table(path) if file.format == "audio" else load_pickle(path)
-            meta = reader.convert(content, known, features, path, folder)
-        except TransientDataError:
-            raise
-        except DataError as error:
-            if _stamp(file, path) == stamp:
-                cache.refuse(where, key, str(error).removeprefix(str(path)))
-            raise
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # a fault of the reader: still no traceback for the user of a strange file
-            what = " ".join(str(error).split())[:120]
-            raise DataError(f"{path}: cannot be read as {features} features ({type(error).__name__}: {what})") from error
+        content = audio.read_table(path) if file.format == "audio" else load_pickle(path)
+        meta = reader.convert(content, known, features, path, folder)
         if _stamp(file, path) != stamp:
-            raise TransientDataError(f"{path}: changed while it was being read")
+            raise DataError(f"{path}: changed while it was being read")
         return meta
 
-    if (why := cache.refused(where, key)) is not None:
-        raise DataError(f"{path if why.startswith(':') else ''}{why}")
+    key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
     folder, meta = cache.folder(where, key, write)
-    leaks = meta.get("leaks", [])
-    if leaks and not (os.environ.get(ALLOW_LEAK) == "1" if allow_leak is None else allow_leak):
-        raise DataError(f"{path}: {'; '.join(leaks)}; mend the splits, or say --allow-leak to go on, which reports show")
     provenance = "synthetic" if meta["synthetic"] else "official" if sha256 == file.sha256 else "custom"
     return Dataset(
         name=name,
@@ -96,7 +72,7 @@ def load(
         sha256=meta["digest"] if is_synthetic(name) else sha256,
         path=path,
         splits={s: mapped(folder, s) for s in SPLITS},
-        warnings=(*meta["warnings"], *(f"{LEAK}{line}" for line in leaks)),
+        warnings=tuple(meta["warnings"]),
         nan=meta["nan"],
         folder=folder,
         text_encoder=meta.get("text_encoder", ""),
@@ -113,15 +89,12 @@ def _sources(file: FeatureFile, path: Path) -> list[Path]:
     return audio.sources(path) if file.format == "audio" else [path]
 
 
-def _sha256(file: FeatureFile, path: Path, where: Path, fresh: bool = False) -> str:
-    return cache.files_sha256(_sources(file, path), where, fresh)
+def _sha256(file: FeatureFile, path: Path, where: Path) -> str:
+    return cache.files_sha256(_sources(file, path), where)
 
 
 def _stamp(file: FeatureFile, path: Path) -> list[tuple[int, int]]:
-    try:
-        return [(stat.st_size, stat.st_mtime_ns) for stat in (p.stat() for p in _sources(file, path))]
-    except OSError as error:
-        raise TransientDataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return [(stat.st_size, stat.st_mtime_ns) for stat in (p.stat() for p in _sources(file, path))]
 
 
 def _file(name: str, features: str) -> FeatureFile:

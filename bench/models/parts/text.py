@@ -124,17 +124,17 @@ class TextBackbone(Backbone):
 
     A subclass that takes nothing from padded positions says so by `reads_padding = False`. Away from CUDA, where a
     shape may depend on values, the encoder then stops at the batch's longest transcript: no state that is read changes
-    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json). `with_pooler = True`: the
+    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json). `pooler = True`: the
     encoder comes with its pooler."""
 
     needs_tokens = True
     reads_padding = True
-    with_pooler = False
+    pooler = False
 
     def __init__(self, encoder: str, finetune: bool, inputs: Inputs) -> None:
         super().__init__()
         self.label_bound = inputs.label_bound
-        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune, self.with_pooler)
+        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune, self.pooler)
         self.needs_tokens = self.text_encoder is not None
         self.text_width = self.text_encoder.hidden_size if self.text_encoder else inputs.text[1]  # d_t
         self.test_only = bool(self.text_encoder and self.text_encoder.is_test_only)
