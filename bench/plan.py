@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
+from bench.provenance import of_file
 from bench.store import FAILED, MISSING, STALE, Store, read_json, write_json
 from bench.suites import Suite, fit_to_data
 
@@ -140,8 +141,7 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
         sha256 = fingerprint(dataset, features, path)
     except BenchError as e:
         return Found(dataset, features, None, reason=str(e))
-    official = sha256 == known.features[features].sha256
-    return Found(dataset, features, path, sha256, "official" if official else "custom")
+    return Found(dataset, features, path, sha256, of_file(known.name, features, sha256, known.features[features].sha256))
 
 
 def make_plan(

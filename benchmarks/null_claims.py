@@ -21,12 +21,13 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import reported
+from bench.analysis.agreement import USUAL_RUNS
 from bench.analysis.cells import FIXED, KEY, by_key, key
 from bench.analysis.claims import load, verdict
 from bench.analysis.claims.evidence import ROPE, evidence
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Key, compile_part
-from bench.analysis.claims.runs import USUAL_RUNS, Testable, compiled, judge
+from bench.analysis.claims.runs import Testable, compiled, judge
 from bench.analysis.results import dataset_name
 from bench.matrix import Experiment
 from bench.measure.needs import point

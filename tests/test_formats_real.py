@@ -30,7 +30,7 @@ def mosi(shared, tmp_path_factory):
 def test_mosi_words_keep_split_labels_words_and_rows(mosi):
     ds, pack = mosi
     assert [ds.size(s) for s in ("train", "valid", "test")] == [1284, 229, 686]
-    assert (ds.provenance, ds.warnings) == ("custom", ())
+    assert (ds.provenance, ds.warnings) == ("unlisted", ())
     for split in ("train", "valid", "test"):
         np.testing.assert_allclose(ds.splits[split]["label"], pack[f"{split}_label"], atol=1e-6)
         np.testing.assert_array_equal(ds.splits[split]["word_start"], pack[f"{split}_offsets"])

@@ -142,6 +142,12 @@ def test_across_says_when_it_cannot_tell():
         across([0.1, 0.2], ["mosi"])
 
 
+def test_across_says_that_few_cells_cannot_reach_a_small_p():
+    r = across([1.0, 2.0, 3.0])
+    assert r.p == 0.25 and r.note == "p = 0.25 is the smallest that 3 cells can give"
+    assert across([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).note == ""  # 0.03
+
+
 def test_one_dataset_cannot_carry_a_result_unseen():
     r = across([2.0, 2.1, 1.9, 2.2, 2.3, 2.4, 0.01, -0.02, 0.03], ["mosi"] * 6 + ["sims"] * 3)
     assert r.p < 0.05 and r.worst_p > 0.5
@@ -279,11 +285,23 @@ def test_prediction_interval_formula_and_status():
 
 def test_prediction_interval_says_what_it_does_not_know():
     unsaid = prediction_interval([1.0, 2.0, 3.0], None)
-    assert unsaid.half_width == prediction_interval([1.0, 2.0, 3.0], 1).half_width and "not stated" in unsaid.note
+    assert unsaid.half_width == prediction_interval([1.0, 2.0, 3.0], 5).half_width and "read as 5" in unsaid.note
     assert prediction_interval([1.0, 2.0, 3.0], np.nan) == unsaid
     diverged = prediction_interval([1.0, np.nan], 5)
     assert status(diverged, 1.0) == "undecided" and diverged.note == "1 of 2 runs not finite"
     assert status(prediction_interval([1.0], 5), 1.0) == "undecided"
+
+
+@pytest.mark.parametrize("theirs_sd", [0.5, 4.0])
+def test_the_papers_own_spread_enters_the_prediction_interval(theirs_sd):
+    """Their runs spread otherwise than ours: with their std the interval covers their mean 19 times of 20, without it not."""
+    rng = np.random.default_rng(6)
+    ours, runs = rng.normal(80, 2, (2000, 5)), rng.normal(80, theirs_sd, (2000, 5))
+    theirs, std = runs.mean(axis=1), runs.std(axis=1, ddof=1)
+    with_std = np.mean([status(prediction_interval(o, 5, reported_std=s), t) == "inside" for o, t, s in zip(ours, theirs, std)])
+    without = np.mean([status(prediction_interval(o, 5), t) == "inside" for o, t in zip(ours, theirs)])
+    assert 0.93 < with_std < 0.975 and not 0.93 < without < 0.97
+    assert "own std" in prediction_interval([1.0, 2.0, 3.0], 5, reported_std=0.5).note
 
 
 def test_tost_equals_statsmodels_and_is_symmetric():

@@ -14,6 +14,7 @@ from scipy import stats
 from bench.analysis.stats import paired, summary
 
 NAN = float("nan")
+USUAL_RUNS = 5  # of a mean whose source does not say how many runs it averages: M-SENA's, and the field's, number
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Prediction:
     half_width: float = NAN
     low: float = NAN
     high: float = NAN
-    note: str = ""
+    note: str = ""  # what was assumed
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,30 @@ class Rope:
     note: str = ""
 
 
-def prediction_interval(ours: ArrayLike, reported_runs: float | None, confidence: float = 0.95) -> Prediction:
-    """Interval for the mean of `reported_runs` = m further runs under our protocol.
+def prediction_interval(
+    ours: ArrayLike, reported_runs: float | None, confidence: float = 0.95, reported_std: float = NAN
+) -> Prediction:
+    """Interval for the mean of `reported_runs` = m further runs, seen from our n.
 
-    mean +- t_{n-1} s sqrt(1/n + 1/m), with mean and s of our n runs (Hahn & Meeker 1991, Ch. 4). Assumes that their
-    runs spread as ours do. A paper that does not say how many runs it averaged is read as m = 1, the widest interval,
-    and the note says so. ours: [n].
+    mean +- t_{n-1} s sqrt(1/n + 1/m), with mean and s of our runs (Hahn & Meeker 1991, Ch. 4), where the paper prints no
+    spread: its runs are taken to spread as ours do. Where it prints one, s_r, its own spread enters:
+    mean +- t_v sqrt(s^2/n + s_r^2/m) with Welch's degrees of freedom v (at most n + m - 2). A paper that does not say how
+    many runs it averaged is read as USUAL_RUNS, and the note says so. ours: [n].
     """
     stated = reported_runs is not None and reported_runs >= 1  # an empty table cell may arrive as NaN
-    m = int(reported_runs) if stated else 1
+    m = int(reported_runs) if stated else USUAL_RUNS
     s = summary(ours)
-    unsaid = "" if stated else "number of reported runs not stated: read as 1"
+    unsaid = "" if stated else f"number of reported runs not stated: read as {USUAL_RUNS}, the usual number"
     if not np.isfinite(s.std):
         return Prediction(s.n, m, s.mean, note="; ".join(filter(None, (unsaid, s.note))))
-    half = float(stats.t.ppf((1 + confidence) / 2, s.n - 1) * s.std * np.sqrt(1 / s.n + 1 / m))
+    mine, df = s.std**2 / s.n, s.n - 1
+    theirs = s.std**2 / m
+    if np.isfinite(reported_std) and m > 1:
+        theirs = reported_std**2 / m
+        if mine + theirs > 0:
+            df = (mine + theirs) ** 2 / (mine**2 / (s.n - 1) + theirs**2 / (m - 1))
+        unsaid = "; ".join(filter(None, (unsaid, "the paper's own std enters the interval")))
+    half = float(stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(mine + theirs))
     return Prediction(s.n, m, s.mean, half, s.mean - half, s.mean + half, unsaid)
 
 

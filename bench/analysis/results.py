@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.provenance import weakest
+from bench.provenance import of_run, weakest
 from bench.matrix import Column, Config
 
 NAN = float("nan")
@@ -111,6 +111,9 @@ class Results:
             (r["config"], r["seed"]): {k: v for k, v in r.items() if not (isinstance(v, float) and math.isnan(v))}
             for r in runs.to_dict("records")
         }
+        for r in self.runs.values():
+            if r["status"] == DONE and "provenance" in r:
+                r["provenance"] = of_run(r)
 
     def run(self, config: Config, seed: int) -> dict[str, Any]:
         return self.runs.get((config.id, seed), {"status": MISSING})

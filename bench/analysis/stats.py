@@ -163,7 +163,9 @@ def across(differences: ArrayLike, datasets: Sequence[str] | None = None, confid
     differences: [n] mean difference of each cell in one metric, oriented so that positive is better. Wilcoxon's
     signed-rank test is the one test (Demsar 2006, Sec. 3.1.3; exact for few cells), the binomial sign test of wins
     against losses goes with it (Sec. 3.1.4; ties left out). datasets: [n] the dataset of each cell; each is left out
-    in turn, because cells of one dataset share its test items and are not independent.
+    in turn, because cells of one dataset share its test items and are not independent. Cells must be independent
+    trainings: metrics of one run, or settings of one system, are to be averaged first. The note says so where no result
+    of so few cells could be significant.
     """
     d = np.asarray(differences, dtype=float).ravel()
     if datasets is not None and len(datasets) != len(d):
@@ -176,12 +178,19 @@ def across(differences: ArrayLike, datasets: Sequence[str] | None = None, confid
         len(d), cells.mean, cells.low, cells.high, wins=wins, ties=len(d) - wins - losses, losses=losses,
         p=float(stats.wilcoxon(d).pvalue) if wins + losses else 1.0,
         sign_p=float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0,
+        note=smallest_note(wins + losses),
     )
     names = np.asarray(datasets if datasets is not None else [], dtype=object)
     distinct = list(dict.fromkeys(names))
     if len(distinct) < 2:
         return result
     return replace(result, without=tuple((name, across(d[names != name], None, confidence)) for name in distinct))
+
+
+def smallest_note(n: int) -> str:
+    """What to say beside a rank or sign test of n differences that cannot reach 0.05, else ""."""
+    least = 2.0 ** (1 - n)
+    return f"p = {least:.3g} is the smallest that {n} cells can give" if 1 <= n and least >= 0.05 else ""
 
 
 def compare(

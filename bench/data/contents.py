@@ -32,7 +32,7 @@ class Dataset:
     name: str  # as asked for: "mosi", "synthetic-mosi"
     spec: DatasetSpec
     features: str  # "unaligned", "aligned", "word", ...
-    provenance: str  # "official": the file's sha256 is the published one; "custom"; "synthetic"
+    provenance: str  # "official", "unlisted", "custom" or "synthetic" (bench/provenance.py)
     sha256: str  # of the file or files; under a synthetic name, of the arrays, whatever numpy wrote them
     path: Path  # the feature file
     splits: Mapping[str, Mapping[str, np.ndarray]]

@@ -16,6 +16,7 @@ from bench.data.contents import Dataset as Dataset
 from bench.data.spec import SPLITS, DatasetSpec, FeatureFile
 from bench.data.unpickle import load_pickle
 from bench.errors import DataError
+from bench.provenance import SYNTHETIC, of_file
 
 _READERS = {"msena": msena, "word": word, "hkt": hkt, "audio": audio}
 _SYNTHETIC, _FULL = "synthetic-", "-full"
@@ -63,7 +64,7 @@ def load(
 
     key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
     folder, meta = cache.folder(where, key, write)
-    provenance = "synthetic" if meta["synthetic"] else "official" if sha256 == file.sha256 else "custom"
+    provenance = SYNTHETIC if meta["synthetic"] else of_file(known.name, features, sha256, file.sha256)
     return Dataset(
         name=name,
         spec=known,

@@ -24,7 +24,7 @@ class FeatureFile:
     text: tuple[int, int]  # (L, d_t); word, hkt, audio: (word pieces that the papers' models read, 0)
     audio: tuple[int, int]  # (T_a, d_a); audio: (samples of a wave, 1)
     vision: tuple[int, int]  # (T_v, d_v); audio: (0, 0)
-    sha256: str = ""  # of the published M-SENA file; for the other formats none is published
+    sha256: str = ""  # of the published M-SENA file; for other formats see experiments/provenance.toml
     format: str = "msena"
     hcf: tuple[int, int] | None = None  # (L, d_h), hkt only
     metrics: str = ""  # metric family of the papers that use this file, where it is not the dataset's

@@ -11,6 +11,7 @@ from bench.data.contents import Dataset
 from bench.data.dataset import load, locate, spec
 from bench.data.spec import MODALITIES, SPLITS
 from bench.errors import DataError
+from bench.provenance import OFFICIAL, SYNTHETIC
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CheckRow:
     features: str
     state: str  # "ok", "missing", "unusable"
     file: str = ""
-    provenance: str = ""  # "official", "custom", "synthetic"
+    provenance: str = ""  # bench/provenance.py
     sizes: str = ""  # train / valid / test
     shapes: str = ""  # steps x width of text / audio / vision (and hcf); "words" where each word has a row
     notes: tuple[str, ...] = ()  # warnings, or the one line that says why the file cannot be used
@@ -53,8 +54,15 @@ def _check(
         dataset.provenance,
         sizes=" / ".join(str(dataset.size(s)) for s in SPLITS),
         shapes=" / ".join(_shapes(dataset)),
-        notes=dataset.warnings,
+        notes=(*dataset.warnings, *_listing(dataset)),
     )
+
+
+def _listing(dataset: Dataset) -> list[str]:
+    """What a user who knows where a file came from would list of it."""
+    if dataset.provenance in (OFFICIAL, SYNTHETIC):
+        return []
+    return [f"sha256 {dataset.sha256}; list it in experiments/provenance.toml if you know who published the file"]
 
 
 def _shapes(dataset: Dataset) -> list[str]:

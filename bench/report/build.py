@@ -17,7 +17,7 @@ import pandas as pd
 from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
 from bench.analysis.audit import audit
-from bench.analysis.provenance import SYNTHETIC
+from bench.provenance import SYNTHETIC
 from bench.analysis.results import Results, dataset_name, provenance
 from bench.errors import BenchError
 from bench.matrix import Experiment, expand

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
-from bench.analysis.provenance import OFFICIAL, UNLISTED
+from bench.provenance import OFFICIAL, UNLISTED
 from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across
 from bench.report.glyphs import CSS
@@ -141,6 +141,15 @@ def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
                 "text": "Real feature files, but not the published ones: differences are shown without a verdict.",
             }
         )
+    if kinds["unlisted"]:
+        found.append(
+            {
+                "head": "UNLISTED DATA",
+                "text": "Feature files of a format for which nobody has published a hash, so that nobody can tell whether "
+                        "they are the papers': verdicts on them are marked. experiments/provenance.toml takes the hashes "
+                        "of files that you know.",
+            }
+        )
     if any(t.test_only for t in tables):
         found.append(
             {
@@ -169,7 +178,7 @@ def across_rows(sections: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             str(a.wins),
             str(a.ties),
             str(a.losses),
-            p_text(a.p),
+            p_text(a.p) + (" (the smallest possible)" if a.note and a.p <= 2.0 ** (1 - a.n) else ""),
             p_text(a.sign_p),
             p_text(a.worst_p),
         ]

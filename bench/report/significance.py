@@ -55,7 +55,7 @@ class Line:
     paired: Paired
     holm: float
     rope: Rope  # how probable a difference too small to matter is
-    needed: float  # seeds for 80 % power if the true difference were the one observed
+    needed: float  # seeds for 80 % power at Holm's first level, if the true difference were the one observed
     dataset: str
     sign: int  # +1 where a higher metric is better
 
@@ -110,6 +110,7 @@ def family(grid: Grid, against: Contrasts) -> list[Line]:
     stats.paired says and the seeds a decision would need. `against`: contrasts(grid, "proposed"). Rows without two
     common seeds are left out."""
     e, lines = grid.experiment, []
+    level = ALPHA / max(1, sum(np.isfinite(c.holm) for c in against.values()))
     for j, column in enumerate(e.columns):
         if column.metric != e.primary:
             continue
@@ -122,23 +123,28 @@ def family(grid: Grid, against: Contrasts) -> list[Line]:
             result, margin = paired(a, b), ROPE if column.percent else ROPE / 100
             lines.append(Line(
                 row.block, column.group, column.metric, e.rows[p], row, result, against[i, j].holm,
-                rope(a, b, margin), seeds_needed(result.difference, result.std), dataset_name(other.configs[0].dataset),
+                rope(a, b, margin), seeds_needed(result.difference, result.std, alpha=level), dataset_name(other.configs[0].dataset),
                 1 if column.higher_is_better else -1,
             ))
     return lines
 
 
 def across_cells(lines: Iterable[Line]) -> dict[str, Across]:
-    """Method -> the proposed method against it over all blocks and datasets in which both ran, one test per method.
+    """Method -> the proposed method against it over all datasets and backbones in which both ran, one test per method.
 
-    Only rows that are told apart by their method are counted: variants are ablations, not rivals.
+    One value per independent unit, dataset x backbone: what several tables, rates or blocks say about one unit is
+    averaged, because they share trainings, baselines and test items. Only rows that are told apart by their method are
+    counted: variants are ablations, not rivals.
     """
-    found: dict[str, list[tuple[float, str]]] = {}
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for line in lines:
         if line.other.method and not line.other.variant and np.isfinite(line.paired.difference):
-            oriented = line.sign * line.paired.difference
-            found.setdefault(line.other.method, []).append((oriented, line.dataset))
-    return {m: across([d for d, _ in cells], [s for _, s in cells]) for m, cells in found.items() if len(cells) > 2}
+            unit = (line.dataset, line.proposed.backbone)
+            found.setdefault(line.other.method, {}).setdefault(unit, []).append(line.sign * line.paired.difference)
+    return {
+        m: across([float(np.mean(d)) for d in units.values()], [dataset for dataset, _ in units])
+        for m, units in found.items() if len(units) > 2
+    }
 
 
 def p_table(grid: Grid, against: Contrasts) -> tuple[Sequence[str], list[tuple[str, str, list[Contrast | None]]]]:

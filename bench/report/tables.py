@@ -140,7 +140,8 @@ def data_text(table: Table) -> str:
     """Where the data of a table come from, for its caption."""
     hashes = sorted({str(r["data_sha256"])[:12] for r in table.runs if r["status"] == DONE and r.get("data_sha256")})
     kind = {
-        "official": "the published M-SENA files", "custom": "custom files, not the published ones",
+        "official": "the published files", "unlisted": "files of a format for which nobody has published a hash",
+        "custom": "custom files, not the published ones",
         "synthetic": "SYNTHETIC data, generated: nothing here is a result", "": "no finished runs",
     }[table.provenance]
     return kind + (f" (sha256 {', '.join(hashes)})" if hashes and table.provenance else "")

@@ -1,7 +1,8 @@
 """Reported against reproduced, cell by cell.
 
-A verdict is given only where the data are the official ones: on any other file the two numbers answer different
-questions. Custom data show the difference without a verdict; generated data and test-only encoders show nothing.
+A verdict is given only where the data are the published ones, as far as anybody can tell: on any other file the two
+numbers answer different questions. Files of a format without a published hash get one, marked; custom data show the
+difference without a verdict; generated data and test-only encoders show nothing.
 """
 
 import logging
@@ -17,6 +18,7 @@ from bench.analysis.agreement import prediction_interval, status
 from bench.analysis.grid import Grid
 from bench.analysis.results import Cell, Results, dataset_name, provenance
 from bench.matrix import Column, Config, Row
+from bench.provenance import COMPARABLE, UNLISTED
 
 _log = logging.getLogger("bench.report")
 NAN = float("nan")
@@ -55,7 +57,7 @@ class Judged:
     delta: float = NAN  # ours minus reported
     half_width: float = NAN  # of the 95 % prediction interval
     status: str = ""
-    why: str = ""  # why there is no verdict
+    why: str = ""  # why there is no verdict, or what it assumes
 
     @property
     def ratio(self) -> float:
@@ -135,12 +137,14 @@ def judge(cell: Cell, column: Column, printed: Printed | None, runs: Iterable[Ma
     delta = cell.mean - printed.mean
     if cell.derived:
         return Judged(printed, delta, why="computed from other cells: no interval")
-    interval = prediction_interval(cell.finite, printed.n)
-    if kind != "official":
+    interval = prediction_interval(cell.finite, printed.n, reported_std=printed.std)
+    if kind not in COMPARABLE:
         return Judged(printed, delta, interval.half_width, why="data file is not the published one: no verdict")
+    marked = "nobody has published a hash of this data file" if kind == UNLISTED else ""
     return Judged(
         printed, delta, interval.half_width,
-        status(interval, printed.mean, column.higher_is_better, printed.rounding), interval.note,
+        status(interval, printed.mean, column.higher_is_better, printed.rounding),
+        "; ".join(filter(None, (marked, interval.note))),
     )
 
 

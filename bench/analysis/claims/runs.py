@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bench.analysis.agreement import USUAL_RUNS
 from bench.analysis.cells import KEY, by_key, scale
 from bench.analysis.claims import printed, verdict
 from bench.analysis.claims.evidence import Evidence, Pooled, evidence, gains, pooled
@@ -23,14 +24,13 @@ from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Group, Key, compile_part
 from bench.analysis.claims.verdict import ALPHA, conjunction, shown
 from bench.analysis.power import power, seeds_needed
-from bench.analysis.provenance import COMPARABLE, weakest
+from bench.provenance import COMPARABLE, weakest
 from bench.selectors import Cell
 
 COLUMNS = (
     *printed.COLUMNS[:-1], "tested", "evidence", "seeds", "direction", "significant", "opposite", "missing", "units",
     "mean_gain", "pooled_p", "power", "seeds_needed", "data",
 )
-USUAL_RUNS = 5  # of a mean whose paper does not say how many runs it averages: the field's (M-SENA's) number
 
 
 @dataclass(frozen=True)
