@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.matrix import Column, Config, dataset_name
+from bench.matrix import Column, Config
 from bench.provenance import of_run, weakest
 
 NAN = float("nan")

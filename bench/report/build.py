@@ -19,9 +19,9 @@ from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
 from bench.analysis.audit import audit
 from bench.provenance import SYNTHETIC
-from bench.analysis.results import Results, dataset_name, provenance
+from bench.analysis.results import Results, provenance
 from bench.errors import BenchError
-from bench.matrix import Experiment, expand
+from bench.matrix import Experiment, dataset_name, expand
 from bench.measure import numbers
 from bench.measure.needs import point
 from bench.report import html, latex, samples

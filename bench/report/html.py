@@ -12,8 +12,8 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
+from bench.matrix import dataset_name
 from bench.provenance import OFFICIAL, UNLISTED
-from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across
 from bench.report.glyphs import CSS
 from bench.report.payload import Rerun, payload

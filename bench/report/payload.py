@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from bench.analysis.results import dataset_name
-from bench.matrix import Config
+from bench.matrix import Config, dataset_name
 from bench.matrix import seeds as of_seeds
 from bench.report.layout import Line
 from bench.report.settings import Setting

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.analysis.results import dataset_name
-from bench.matrix import Experiment
+from bench.matrix import Experiment, dataset_name
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
