@@ -23,7 +23,10 @@ from experiments.common import config
 
 FOLDER = Path(__file__).with_name("golden")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
-SOUND = {n: {"audio_encoder": "tiny-audio", "heads": 4} for n in ("slad", "mmml")}  # the tiny encoders' width is 64
+_SOUND = {"audio_encoder": "tiny-audio", "heads": 4}  # the tiny encoders' width is 64
+SMALL = {  # backbone -> parameters that make its short run short
+    "slad": _SOUND, "mmml": _SOUND, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")},
+}
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 
 
@@ -31,7 +34,7 @@ def cell_config(backbone: str, mixer: str, dataset: str = "mosi", **changes):
     """A cell as MS-Mix runs it, on small generated data, with the tiny encoder where one is fine-tuned."""
     c = config("msmix", backbone, dataset, mixer, **changes)
     if registry.load("models", backbone).Model.needs_tokens:
-        c = c.with_(backbone_params={**TEXT_BACKBONES_ENCODER, **SOUND.get(backbone, {})})
+        c = c.with_(backbone_params={**TEXT_BACKBONES_ENCODER, **SMALL.get(backbone, {})})
     return c.with_(dataset=f"synthetic-{dataset}", train={"batch_size": 16, "accumulate": 1, "max_epochs": 1})
 
 
