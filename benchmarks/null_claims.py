@@ -28,7 +28,7 @@ from bench.analysis.claims.evidence import ROPE, evidence
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Key, compile_part
 from bench.analysis.claims.runs import Testable, compiled, judge
-from bench.analysis.results import dataset_name
+from bench.matrix import dataset_name
 from bench.matrix import Experiment
 from bench.measure.needs import point
 from bench.store import Store
