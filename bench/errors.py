@@ -7,7 +7,3 @@ class BenchError(Exception):
 
 class DataError(BenchError):
     """A feature file is missing, truncated, unsafe, or of the wrong shape."""
-
-
-class TransientDataError(DataError):
-    """A file could not be read this time (missing, no permission, no memory): says nothing of its content."""

@@ -66,9 +66,9 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
         draw = numpy_stream(c.dataset, c.backbone, job.seed, "fraction")
         rows = train_subset(dataset.train_size, c.fraction, draw)
     tokens = model_class.needs_tokens and getattr(params, "encoder", "") != encoders.NONE
-    unimodal = model_class.needs_unimodal or model_class.wants_unimodal and dataset.has_unimodal
     return Resident(
-        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=unimodal, train_index=rows
+        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=model_class.needs_unimodal,
+        train_index=rows,
     )
 
 
@@ -153,7 +153,7 @@ def _run(
     p: Protocol = from_params(Protocol, c.train, "the training protocol")
     env["precision"] = "bf16 autocast" if p.amp and native_bf16(torch.device(device)) else "float32"
     dataset = load(c.dataset, c.features, data_dir)
-    env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance, "data_notes": list(dataset.leaks)}
+    env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance}
     say(f"{job.id} {c.dataset}/{c.features} ({dataset.provenance}) {c.backbone}+{c.mixer} seed {job.seed} on {env['device']}")
     log += dataset.warnings
 

@@ -7,7 +7,7 @@ by the feature file's format (bench/data/spec.py):
     msena  text [B, L, d_t] float (frozen features), or, for a model that declares `needs_tokens` and has a text
            encoder, text_bert [B, 3, L] int64 (token ids, attention mask, segment ids) in its place;
            audio [B, T_a, d_a], vision [B, T_v, d_v]; audio_lengths, vision_lengths [B] int64; label_text, label_audio,
-           label_vision [B] for a model that declares `needs_unimodal`, or `wants_unimodal` where the data have them
+           label_vision [B] for a model that declares `needs_unimodal`
     word   text_bert, and beside each word piece its word's audio [B, L, d_a] and vision [B, L, d_v], zero at special
            tokens and padding; lengths (word pieces, special tokens included), the same again as audio_lengths and
            vision_lengths [B]. L is the parameter max_len
@@ -104,7 +104,6 @@ class Backbone(nn.Module):
     needs_tokens: bool = False  # wants text_bert, not text
     needs_words: bool = False  # reads audio and vision of word pieces (formats "word", "hkt", or an aligned file)
     needs_unimodal: bool = False  # wants label_text, label_audio, label_vision
-    wants_unimodal: bool = False  # the same, where the data have them
     eval_batch: int | None = None  # rows of a batch in evaluation, where the loop's number would be too large
     latent_dims: dict[str, tuple[int, ...]]  # modality -> shape of one sample's latent; set by __init__
     label_bound: float
