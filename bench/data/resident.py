@@ -1,7 +1,7 @@
 """A dataset as tensors on one device: only the arrays a model needs, batches by gather, no loader."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from bench.data.reader import UNIMODAL
 from bench.data.spec import SPLITS
 from bench.errors import DataError
 
+Cut = tuple[tuple[str, int], ...]  # (key, steps): a batch's sequences are gathered up to so many steps
+
 
 def train_subset(size: int, fraction: float, generator: np.random.Generator) -> np.ndarray:
     """Sorted rows [round(fraction * size)] of a training split, drawn uniformly without replacement and without
@@ -23,6 +25,8 @@ def train_subset(size: int, fraction: float, generator: np.random.Generator) -> 
         return np.arange(size)
     n = max(1, math.floor(fraction * size + 0.5))
     return np.sort(generator.choice(size, n, replace=False))
+
+_ROWS = 512  # whose steps are counted at once
 
 
 class Resident:
@@ -37,6 +41,7 @@ class Resident:
     Raises DataError, in one line, if the dataset lacks what is asked for.
     """
 
+    variant: Hashable = ()  # as of a model (models/base.py): what of a batch the host decided in `begin_epoch`
     ragged: Mapping[str, Mapping[str, Ragged]] = {}  # split -> key -> rows of a flat tensor; none but for raw sound
 
     def __init__(
@@ -58,6 +63,7 @@ class Resident:
         self.device = torch.device(device)
         self.train_index = train_index
         self.tensors: dict[str, dict[str, Tensor]] = {}  # split -> key -> [N, ...]
+        self._filled: dict[tuple[str, str], np.ndarray] = {}
         self.ragged = {}
         for split in SPLITS:
             rows = None if train_index is None or split != "train" else np.asarray(train_index)
@@ -100,9 +106,45 @@ class Resident:
     def begin_epoch(self, epoch: int) -> None:
         """Called before an epoch's first training batch. Clean data are the same in every epoch."""
 
-    def batch(self, split: str, index: Tensor) -> dict[str, Tensor]:
-        """Rows `index` [B] int64 (on the device) of every tensor, and `index` itself."""
-        gathered = {key: t.index_select(0, index) for key, t in self.tensors[split].items()}  # (B, ...)
+    def filled(self, split: str, key: str) -> np.ndarray:
+        """Steps [N] of each row's text, on the host: ones of the attention mask of word pieces, else up to the last
+        step of the features that is not zero."""
+        if (split, key) not in self._filled:
+            t = self.tensors[split][key]
+            if t.dtype == torch.int64:  # word pieces [N, 3, L]
+                steps = t[:, 1].sum(1)
+            else:
+                order = torch.arange(1, t.shape[1] + 1, device=t.device)
+                steps = torch.cat([((rows != 0).any(-1) * order).amax(1) for rows in t.split(_ROWS)])
+            self._filled[split, key] = steps.cpu().numpy()
+        return self._filled[split, key]
+
+    def cut(self, split: str, rows: np.ndarray, keys: Sequence[str]) -> Cut:
+        """Where the sequences `keys` of a batch of rows [B] (on the host) may end, for a model that never reads beyond
+        a row's own steps: at the longest of them; on a GPU rounded up to a multiple of eight, so that the shapes that
+        a training meets, each a graph of its own, stay few. Keys that the data lack are left out."""
+        step = 8 if self.device.type == "cuda" else 1
+        found = []
+        for key in keys:
+            if key in self.tensors[split]:
+                longest = max(int(self.filled(split, key)[rows].max()), 1)
+                found.append((key, min(-(-longest // step) * step, self._steps(split, key))))
+        return tuple(found)
+
+    def _steps(self, split: str, key: str) -> int:
+        t = self.tensors[split][key]
+        return t.shape[2] if t.dtype == torch.int64 else t.shape[1]
+
+    def batch(self, split: str, index: Tensor, cut: Cut = ()) -> dict[str, Tensor]:
+        """Rows `index` [B] int64 (on the device) of every tensor, and `index` itself. `cut`: see there."""
+        shorter = dict(cut)
+
+        def rows_of(key: str, t: Tensor) -> Tensor:  # (B, ...)
+            if key in shorter:
+                t = t.narrow(2 if t.dtype == torch.int64 else 1, 0, shorter[key])
+            return t.index_select(0, index)
+
+        gathered = {key: rows_of(key, t) for key, t in self.tensors[split].items()}
         for key, rows in self.ragged.get(split, {}).items():
             sound, lengths = rows.gather(index)
             if self.dataset.audio_kind == "wave":

@@ -12,7 +12,8 @@ Shapes: B batch, D_m width of modality m (its latents flattened and side by side
 4. z~_m = K'_m z_i + (1 - K'_m) z_j; label ratio = mean over m of mean(K'_m), detached.
 5. Inner step (maximise): on detached latents the generators ascend criterion(fuse(z~), y~) - rho * mean over m of
    mean((K'_m - lambda)^2), own Adam, one step. The penalty keeps the trivial maximiser away. The gradient is taken
-   with respect to the generators alone: the backbone receives none.
+   with respect to the generators alone: the backbone receives none. The fusion network takes part without dropout and
+   with its stored batch statistics (train/step.py), so that this pass moves no random stream and no running mean.
 6. Outer step (minimise): the masks of the same pairs and lambda are computed again without gradient; loss = clean
    + xi * mixed with the backbone's criterion. Gradients reach the latents.
 `inner_steps` 0 leaves the generators as they are; `group` off gives every latent its own mask generator and an equal
@@ -30,7 +31,7 @@ from bench.mixers.base import Criterion, Latents, Mixed, Mixer
 from bench.mixers.combine import interpolate, joined
 from bench.mixers.sampling import Draws, beta, modality_groups, permutation, precision
 
-VERSION = 1
+VERSION = 2  # 2: the inner pass is without dropout; masks are computed in float32 under autocast too
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class Mix(Mixer):
         self.groups = modality_groups(dims) if params.group else {k: (k,) for k in dims}
         widths = {g: sum(torch.Size(dims[k]).numel() for k in keys) for g, keys in self.groups.items()}
         self.generators = nn.ModuleDict({g: _mask_generator(w, params.hidden) for g, w in widths.items()})
-        self.optimiser: torch.optim.Adam | None = None  # made on the first step, when the device is settled
+        # nothing of it is read on the host, so that a captured step may take it along
+        self.optimiser = torch.optim.Adam(
+            self.generators.parameters(), params.lr, maximize=True, fused=True, capturable=True
+        )
         self.held: Draws | None = None  # the adversary's draws, used again by the `mix` that follows
 
     def own_parameters(self) -> list[nn.Parameter]:
@@ -79,7 +83,10 @@ class Mix(Mixer):
         result = {}
         for modality, keys in self.groups.items():
             z = joined(latents, keys)  # (B, D_m)
-            mask = self.generators[modality](torch.cat([z, z[draws["second"]]], 1)).to(precision(z))
+            # not under autocast: it would go on using the weights as it cast them before the inner step
+            with torch.autocast(z.device.type, enabled=False):
+                z = z.to(precision(z))
+                mask = self.generators[modality](torch.cat([z, z[draws["second"]]], 1))
             shift = draws["ratio"].unsqueeze(1) - mask.mean(1, keepdim=True)  # (B, 1)
             result[modality] = (mask + shift).clamp(0, 1)
         return result
@@ -116,9 +123,6 @@ class Mix(Mixer):
     ) -> None:
         self.held = self.draw(len(targets), generator, precision(targets))
         parameters = list(self.generators.parameters())
-        if self.optimiser is None:
-            on_gpu = targets.device.type == "cuda"  # a captured step needs the step count on the device
-            self.optimiser = torch.optim.Adam(parameters, self.params.lr, maximize=True, capturable=on_gpu)
         for _ in range(self.params.inner_steps):
             loss = self.objective(latents, targets, self.held, fuse, criterion)
             for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):

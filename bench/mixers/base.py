@@ -44,7 +44,7 @@ class Mixer(nn.Module):
     """
 
     probed: bool = False  # losses of its own whose weight against the task history.csv shows (train/probe.py)
-    batch_multiplier: int = 1  # 2: wants loader batches of twice the size (Manifold Mixup as PowMix runs it)
+    batch_multiplier: int = 1  # 2: a step that mixes wants twice as many rows (Manifold Mixup as PowMix runs it)
 
     def __init__(self, params: Any, dims: Mapping[str, tuple[int, ...]], label_bound: float) -> None:
         super().__init__()

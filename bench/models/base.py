@@ -20,11 +20,13 @@ by the feature file's format (bench/data/spec.py):
            where Inputs.context says so (length 0, mask 0 where a clip has none); label_text, label_audio, label_vision
            [B], which are the clip's label where the dataset has no labels of single modalities
 
-Models must not branch on tensor values, call .item() or mix in place: a step must be capturable as a CUDA graph and
-vmappable over seeds. Each model file defines `VERSION` (a literal int), `Params` (frozen dataclass) and `Model`.
+A step must be capturable as a CUDA graph (tests/test_capture.py proves it for every cell): no branch on tensor values,
+no .item(), no boolean indexing, no tensor made on the host in a step, state in buffers that are changed in place. A
+model that does one thing in some steps and another thing in others, by the epoch or a count of its own on the host,
+says which in `variant`. Each model file defines `VERSION` (a literal int), `Params` (frozen dataclass) and `Model`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -104,6 +106,10 @@ class Backbone(nn.Module):
     needs_tokens: bool = False  # wants text_bert, not text
     needs_words: bool = False  # reads audio and vision of word pieces (formats "word", "hkt", or an aligned file)
     needs_unimodal: bool = False  # wants label_text, label_audio, label_vision
+    cut_keys: tuple[str, ...] = ()  # texts of a batch of which nothing is read beyond a row's own steps: cut by the loop
+    # What the step does is frozen when it is captured. Whatever the host decides between steps (`on_epoch_start`, say)
+    # must show here: a captured step is replayed only under the variant that it was captured in.
+    variant: Hashable = ()
     eval_batch: int | None = None  # rows of a batch in evaluation, where the loop's number would be too large
     latent_dims: dict[str, tuple[int, ...]]  # modality -> shape of one sample's latent; set by __init__
     label_bound: float

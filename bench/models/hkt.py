@@ -97,7 +97,7 @@ class Model(TextBackbone):
     Raises BenchError where the data has no human-centric features.
     """
 
-    pooler = True  # nothing reads it; it is in the printed numbers of parameters
+    with_pooler = True  # nothing reads it; it is in the printed numbers of parameters
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         super().__init__(params.encoder, params.finetune, inputs)

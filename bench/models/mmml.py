@@ -86,7 +86,7 @@ class Model(TextBackbone):
     """MMML. Prediction [B], linear."""
 
     reads_padding = False
-    pooler = True
+    with_pooler = True
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         p = self.params = params

@@ -1,31 +1,38 @@
 """The training loop: one job, resident data, selection on validation only.
 
-No value is read back from the device inside an epoch: losses accumulate on the device and are read once per epoch.
-The test split is not passed in at all.
+No value is read back from the device inside an epoch: losses accumulate there and are read once per epoch, together
+with the predictions of the validation split, in one transfer. The test split is not passed in at all.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench.data.resident import Resident
 from bench.errors import BenchError
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
-from bench.models.base import Backbone, Pass, Update
+from bench.models.base import Backbone, Pass
 from bench.train import probe
+from bench.train.engine import Eager, Fetch
 from bench.train.optim import Steps
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol
+from bench.train.scores import Scores, evaluation_batches, predict
+from bench.train.step import Piece, Stepper, criterion, step_losses
 
-EVAL_BATCH = 256
-_CRITERIA = {"l1": F.l1_loss, "mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
+__all__ = [
+    "Diverged", "Fit", "Streams", "checkpoint_encoders", "criterion", "epoch_batches", "evaluation_batches", "fit",
+    "planned", "predict", "step_losses", "task_loss", "training",
+]
 
 
 class Diverged(BenchError):
@@ -52,13 +59,32 @@ class Streams:
     mixing: torch.Generator
 
 
-def criterion(p: Protocol) -> Callable[[Tensor, Tensor], Tensor]:
-    """Task criterion of a protocol: (prediction [n], target [n]) -> scalar mean."""
-    return _CRITERIA[p.loss]
+def planned(
+    n: int, p: Protocol, mixer: Mixer, epoch: int, decisions: np.random.Generator | None
+) -> Iterator[tuple[int, bool]]:
+    """(rows, whether they are mixed) of each batch of a pass over n samples, in order.
+
+    A batch that is mixed takes as many rows as the mixer wants (`batch_multiplier`); a clean one is always of the
+    protocol's size, in the epochs before the mixer starts and where p_mix is below 1. A last batch of one row is
+    dropped: batch statistics need two. One decision is drawn for every batch, whatever the mixer, so that methods
+    whose batches agree see the same stream; `decisions` None: a pass in which nothing is ever mixed.
+    """
+    at = 0
+    while at < n:
+        left = n - at
+        if at and (left < 2 or p.drop_last and left < p.batch_size):
+            return
+        drawn = decisions is not None and decisions.random() < mixer.probability
+        mixing = drawn and epoch >= mixer.start_epoch and left >= 2
+        full = p.batch_size * (mixer.batch_multiplier if mixing else 1)
+        if at and p.drop_last and left < full:
+            return
+        yield min(full, left), mixing
+        at += full
 
 
 def epoch_batches(n: int, p: Protocol, multiplier: int, order: np.random.Generator) -> list[np.ndarray]:
-    """Row indices of each training batch. A last batch of one row is dropped: batch statistics need two."""
+    """Row indices of each batch of an epoch in which all batches are mixed, or none (multiplier 1)."""
     size = p.batch_size * multiplier
     rows = order.permutation(n)
     batches = [rows[i : i + size] for i in range(0, n, size)]
@@ -67,68 +93,32 @@ def epoch_batches(n: int, p: Protocol, multiplier: int, order: np.random.Generat
     return batches
 
 
-def step_losses(
-    model: Backbone, mixer: Mixer | None, batch: dict[str, Tensor], task: Callable[[Tensor, Tensor], Tensor],
-    generator: torch.Generator | None,
-) -> tuple[dict[str, Tensor], Any]:
-    """Losses of one step and what the model's hooks need: ({name: scalar, "total": scalar}, (encoded, output)). What
-    the mixer notes beside them is under "mix_<name>" and in no sum.
-
-    One encoder pass, then one pass of the fusion network over the clean rows followed by the mixed rows; the clean
-    rows are left out where the mixer trains on mixtures alone. `mixer` None: a clean step.
-    """
-    y = batch["label"]
-    encoded = model.encode(batch)
-    if mixer is None:
-        output = model.fuse(encoded.latents)
-        losses = {"task": task(output.prediction, y)}
-    else:
-        mixer.adversary(
-            {k: v.detach() for k, v in encoded.latents.items()}, y, lambda z: model.fuse(z).prediction, task, generator
-        )
-        mixed = mixer.mix(encoded.latents, y, generator)
-        if mixed.clean_weight:
-            both = model.fuse({k: torch.cat([v, mixed.latents[k]]) for k, v in encoded.latents.items()})
-            n = len(y)
-            output = type(both)(both.prediction[:n], {k: v[:n] for k, v in both.features.items()})
-            mixed_prediction = both.prediction[n:]
-            losses = {"task": mixed.clean_weight * task(output.prediction, y)}
-        else:
-            output, losses = None, {}
-            mixed_prediction = model.fuse(mixed.latents).prediction
-        of_mixture = mixed.loss(mixed_prediction) if mixed.loss else task(mixed_prediction, mixed.targets)
-        losses |= {"mixed": mixed.mixed_weight * of_mixture, **mixed.losses}
-    losses |= model.aux_losses(batch, encoded, output)
-    losses["total"] = sum(losses.values())
-    if mixer is not None:
-        losses |= {f"mix_{name}": value for name, value in mixed.noted.items()}  # no losses: after the sum
-    return losses, (encoded, output)
+def updates_per_epoch(model: Backbone, n: int, mixer: Mixer, p: Protocol) -> dict[str, float]:
+    """Updates of the first epoch that counts, by optimiser. Raises BenchError where there are none."""
+    found: dict[str, float] = {}
+    for one in model.passes(1):
+        n_batches = _batches(one, n, mixer, p)
+        if len(one.updates) > 1 and p.accumulate > 1:
+            raise BenchError("a system with several updates a batch cannot accumulate gradients: set train.accumulate=1")
+        updates = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
+        if updates == 0:
+            raise BenchError(f"{n} training samples give {n_batches:g} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
+        for update in one.updates:
+            found[update.optimiser] = found.get(update.optimiser, 0) + updates
+    return found
 
 
-def stage_losses(update: Update, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses of an update that has its own: {"<update>_<loss>": scalar, "total": their sum}."""
-    losses = update.losses(batch)
-    return {f"{update.name}_{k}": v for k, v in losses.items()} | {"total": sum(losses.values())}
-
-
-def pass_batches(one: Pass, n: int, p: Protocol, multiplier: int, order: np.random.Generator) -> list[np.ndarray]:
-    """Row indices of the batches of one pass, its share of them."""
-    batches = epoch_batches(n, p, multiplier, order)
-    return batches[: max(int(len(batches) * one.share), 1)]
-
-
-def evaluation_batches(model: Backbone, rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows [n] of a split in batches as large as the model is evaluated in."""
-    return rows.split(model.eval_batch or EVAL_BATCH)
-
-
-@torch.no_grad()
-def predict(model: Backbone, data: Resident, split: str, rows: Tensor | None = None) -> np.ndarray:
-    """Predictions [n] float64 of rows of a split (all in file order by default), evaluation mode."""
-    model.eval()
-    rows = torch.arange(data.size(split), device=data.device) if rows is None else rows
-    parts = [model(data.batch(split, r)).prediction.float() for r in evaluation_batches(model, rows)]
-    return torch.cat(parts).cpu().numpy().astype(np.float64)
+def _batches(one: Pass, n: int, mixer: Mixer, p: Protocol) -> float:
+    """Batches of a pass; their expected number, over the schedule, where mixed ones are larger than clean ones."""
+    clean, mixed = (len(epoch_batches(n, p, k, np.random.default_rng(0))) for k in (1, mixer.batch_multiplier))
+    if clean == mixed or all(u.losses is not None for u in one.updates):
+        return max(int(clean * one.share), 1)
+    if mixer.probability == 1 and mixer.start_epoch <= 1:
+        return max(int(mixed * one.share), 1)
+    epochs = p.schedule_epochs or p.max_epochs
+    before = min(mixer.start_epoch - 1, epochs)
+    while_mixing = 1 / (mixer.probability / mixed + (1 - mixer.probability) / clean)  # the rows a batch takes add up
+    return max((before * clean + (epochs - before) * while_mixing) / epochs * one.share, 1)
 
 
 def task_loss(prediction: np.ndarray, label: np.ndarray, p: Protocol) -> float:
@@ -138,51 +128,94 @@ def task_loss(prediction: np.ndarray, label: np.ndarray, p: Protocol) -> float:
 
 def fit(
     model: Backbone, mixer: Mixer, data: Resident, p: Protocol, streams: Streams, family: str,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None, engine: Eager | None = None,
 ) -> Fit:
     """Train with early stopping on the validation loss; leaves the best epoch's weights in the model.
 
     `data` needs the splits "train" and "valid" only. Raises Diverged where a loss is not finite.
     """
-    task = criterion(p)
+    engine = engine or Eager(data.device)
+    with engine.context():
+        turns = training(model, mixer, data, p, streams, family, report, engine)
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                return end.value
+
+
+def training(
+    model: Backbone, mixer: Mixer, data: Resident, p: Protocol, streams: Streams, family: str,
+    report: Callable[[str], None], engine: Eager,
+) -> Generator[bool, None, Fit]:
+    """`fit` in turns: gives way after every step that it has handed to the device (True), and again and again while it
+    waits for numbers from there (False). Whoever drives it may let another training have its turn."""
     if p.checkpointing:
         checkpoint_encoders(model)
-    steps = Steps(model, mixer.own_parameters(), p, _updates_per_epoch(model, data.size("train"), mixer, p))
+    n = data.size("train")
+    steps = Steps(model, mixer.own_parameters(), p, updates_per_epoch(model, n, mixer, p))
+    amp = p.amp and native_bf16(data.device)
+    # a context object for every step: one that is entered again would keep weights cast before an update
+    autocast = (lambda: torch.autocast(data.device.type, torch.bfloat16)) if amp else nullcontext
+    stepper = Stepper(model, mixer, data, p, steps, streams.mixing, autocast, held=engine.graphs and p.accumulate > 1)
+    engine.parameters = stepper.parameters
+    scores = Scores(model, data, "valid")
     valid_label = data.labels("valid")
-    autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=p.amp and native_bf16(data.device))
     result = Fit(0, 0, 0, math.inf)
     best_state: dict[str, Tensor] = {}
+    left: dict[Any, tuple[int, ...]] = {}  # piece -> the parameters whose gradients wait after it
+
+    def run(key: Any, work: Callable[[], None]) -> None:
+        replayed = engine.run(key, work)
+        if stepper.held is None:
+            return
+        if replayed:
+            stepper.adopt(left[key])
+        else:
+            left[key] = stepper.waiting()
 
     for epoch in range(1 - model.preparation, p.max_epochs + 1):
         model.train(), mixer.train()
         model.on_epoch_start(epoch)
         data.begin_epoch(epoch)
         steps.before_epoch(epoch)
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
+        stepper.begin_epoch()
         for one in model.passes(epoch):
-            for rows in pass_batches(one, data.size("train"), p, mixer.batch_multiplier, streams.order):
-                batch = data.batch("train", torch.from_numpy(rows).to(data.device, non_blocking=True))
+            order = streams.order.permutation(n)
+            stepper.begin_pass(order)
+            main = any(u.losses is None for u in one.updates)
+            batches = planned(n, p, mixer, epoch, streams.decisions if main else None)
+            if one.share < 1:
+                batches = islice(batches, max(int(len(epoch_batches(n, p, 1, np.random.default_rng(0))) * one.share), 1))
+            at = 0
+            for size, mixing in batches:
+                cut = data.cut("train", order[at : at + size], model.cut_keys) if model.cut_keys else ()
+                at += size
                 for update in one.updates:
-                    if update.losses is not None:
-                        with autocast:
-                            losses = stage_losses(update, batch)
-                        losses["total"].backward()
-                    else:
-                        # the draw is made whatever the mixer, so that every method sees the same stream
-                        mixing = streams.decisions.random() < mixer.probability and epoch >= mixer.start_epoch and len(rows) >= 2
-                        with autocast:
-                            losses, hooks = step_losses(model, mixer if mixing else None, batch, task, streams.mixing)
-                        losses["total"].backward()
-                        model.after_backward(batch, *hooks)
-                    result.updates += steps.gradient(update)
-                    for name, value in losses.items():
-                        sums[name] = sums.get(name, 0.0) + value.detach()
-                        counts[name] = counts.get(name, 0) + 1
-            result.updates += steps.end_pass()
+                    stepping = steps.due(update)
+                    result.updates += stepping
+                    piece = Piece(
+                        size, mixing and update.losses is None, cut, update, stepping, update is one.updates[-1],
+                        () if stepper.held is None else stepper.waiting(), (model.variant, data.variant),
+                    )
+                    run(piece.key, partial(stepper.run, piece))
+                    stepper.count(piece)
+                    yield True
+            rest = steps.left_over()
+            if rest is not None:
+                run(("update", stepper.waiting(), rest.groups, rest.optimiser), partial(steps.step, rest))
+                result.updates += 1
 
-        train = {name: float(total) / counts[name] for name, total in sums.items()}
-        prediction = predict(model, data, "valid")
+        model.eval()
+        for name, work in scores.batches():
+            engine.run(("validation batch", *name), work)
+            yield True
+        fetch = Fetch([torch.stack([v.double() for v in stepper.sums.values()]), scores.found])
+        while not fetch.ready():
+            yield False
+        sums, found = fetch.tensors()
+        train = {name: total / stepper.counts[name] for name, total in zip(stepper.sums, sums.tolist()) if name in stepper.counts}
+        prediction = found.numpy().astype(np.float64)
         valid_loss = task_loss(prediction, valid_label, p)
         if not (math.isfinite(train["total"]) and math.isfinite(valid_loss)):
             raise Diverged(f"training diverged in epoch {epoch}: training loss {train['total']}, validation loss {valid_loss}")
@@ -190,7 +223,7 @@ def fit(
         result.history.append({
             "epoch": epoch, "lr": steps.rate, **{f"train_{k}": v for k, v in train.items()},
             "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
-            **probe.shares(model, mixer, data, task, p.batch_size, train),
+            **probe.shares(model, mixer, data, stepper.task, p.batch_size, train),
         })
         report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f} avg {valid.get('avg', math.nan):.4f}")
         if epoch < 1:
@@ -214,18 +247,3 @@ def checkpoint_encoders(model: Backbone) -> None:
     for encoder in encoders:  # transformers 5 renamed the switch
         enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-
-
-def _updates_per_epoch(model: Backbone, n: int, mixer: Mixer, p: Protocol) -> dict[str, int]:
-    """Updates of the first epoch that counts, by optimiser. Raises BenchError where there are none."""
-    found: dict[str, int] = {}
-    for one in model.passes(1):
-        n_batches = len(pass_batches(one, n, p, mixer.batch_multiplier, np.random.default_rng(0)))
-        if len(one.updates) > 1 and p.accumulate > 1:
-            raise BenchError("a system with several updates a batch cannot accumulate gradients: set train.accumulate=1")
-        updates = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
-        if updates == 0:
-            raise BenchError(f"{n} training samples give {n_batches} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
-        for update in one.updates:
-            found[update.optimiser] = found.get(update.optimiser, 0) + updates
-    return found

@@ -10,11 +10,15 @@ from bench.models.base import Backbone, Update
 from bench.train.protocol import Protocol
 
 
-def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol, name: str = "") -> torch.optim.Optimizer:
+def build_optimiser(
+    model: Backbone, extra: list[nn.Parameter], p: Protocol, name: str = "", capturable: bool | None = None
+) -> torch.optim.Optimizer:
     """One optimiser over the model's groups; `extra` (a mixer's parameters) joins the group "main". `name`: where a
     system has several, rates of "<name>.<group>" go before the group's.
 
     Parameters that no group names are never trained (LMF's fusion weights, as in M-SENA). Fused: one kernel a step.
+    `capturable`, by default on a GPU: rates are tensors on the device and nothing is read back, so that a captured step
+    follows the schedule.
     """
     groups = []
     for g in model.groups():
@@ -27,7 +31,20 @@ def build_optimiser(model: Backbone, extra: list[nn.Parameter], p: Protocol, nam
     if extra and not any(g["name"] == "main" for g in groups):
         groups.append({"params": extra, "lr": p.lr, "weight_decay": p.weight_decay, "name": "main"})
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[p.optimiser]
-    return kind(groups, eps=p.eps, fused=True)
+    if capturable is None:
+        capturable = groups[0]["params"][0].is_cuda
+    for g in groups:
+        g["base"] = g["lr"]
+        if capturable:
+            g["lr"] = torch.tensor(g["lr"], dtype=torch.float32, device=g["params"][0].device)
+    return kind(groups, eps=p.eps, fused=True, capturable=capturable)
+
+
+def forget_moments(optimiser: torch.optim.Optimizer) -> None:
+    """The optimiser as it was before its first step; in place, as a captured step knows the moments by their address."""
+    for state in optimiser.state.values():
+        for moment in state.values():
+            moment.zero_()
 
 
 class Schedule:
@@ -39,23 +56,28 @@ class Schedule:
     over (1 - warmup) E epochs counted from e = W + 2 (ALMT's rule: the first epoch runs at rate 0).
     """
 
-    def __init__(self, optimiser: torch.optim.Optimizer, p: Protocol, updates_per_epoch: int) -> None:
+    def __init__(self, optimiser: torch.optim.Optimizer, p: Protocol, updates_per_epoch: float) -> None:
         self.optimiser, self.p = optimiser, p
-        self.base = [g["lr"] for g in optimiser.param_groups]
+        self.base = [g.get("base", g["lr"]) for g in optimiser.param_groups]
+        self.rates = list(self.base)  # of the groups, now
         self.epochs = p.schedule_epochs or p.max_epochs
-        self.total = max(self.epochs * updates_per_epoch, 1)
+        self.total = max(round(self.epochs * updates_per_epoch), 1)
         self.updates = 0
         self.factor = 1.0
         self.bad, self.best = 0, math.inf
 
     def _apply(self, factor: float) -> None:
         self.factor = factor
-        for g, base in zip(self.optimiser.param_groups, self.base):
-            g["lr"] = base * factor
+        self.rates = [base * factor for base in self.base]
+        for g, rate in zip(self.optimiser.param_groups, self.rates):
+            if isinstance(g["lr"], torch.Tensor):
+                g["lr"].fill_(rate)
+            else:
+                g["lr"] = rate
 
     def before_epoch(self, epoch: int) -> None:
         if self.p.reset_optimiser:
-            self.optimiser.state.clear()
+            forget_moments(self.optimiser)
         if self.p.scheduler == "step":
             self._apply(0.1 ** sum(epoch >= m for m in self.p.milestones))
         if self.p.scheduler == "warmup-cosine":
@@ -93,12 +115,16 @@ class Schedule:
 class Steps:
     """Gradients into updates: accumulation, clipping, and the optimiser and schedule of each kind of update.
 
-    Every optimiser holds all groups; what an update does not step has no gradient when it is made.
+    Every optimiser holds all groups; what an update does not step has no gradient when it is made. Methods say whether
+    they are for the host, between steps, or for the device, within one (step.py).
     """
 
-    def __init__(self, model: Backbone, extra: list[nn.Parameter], p: Protocol, updates: Mapping[str, int]) -> None:
+    def __init__(
+        self, model: Backbone, extra: list[nn.Parameter], p: Protocol, updates: Mapping[str, float],
+        capturable: bool | None = None,
+    ) -> None:
         """`updates`: optimiser -> updates of an epoch."""
-        self.p, self.model, self.extra, self.updates = p, model, extra, updates
+        self.p, self.model, self.extra, self.updates, self._capturable = p, model, extra, updates, capturable
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.schedules: dict[str, Schedule] = {}
         for name in updates:
@@ -109,46 +135,67 @@ class Steps:
         self.epoch = 1
 
     def _add(self, name: str) -> None:
-        self.optimisers[name] = optimiser = build_optimiser(self.model, self.extra, self.p, name)
-        self.schedules[name] = Schedule(optimiser, self.p, self.updates.get(name, 1))
+        self.optimisers[name] = build_optimiser(self.model, self.extra, self.p, name, self._capturable)
+        self.schedules[name] = Schedule(self.optimisers[name], self.p, self.updates.get(name, 1))
 
     @property
     def rate(self) -> float:
         """Of the last group of the first optimiser."""
-        return next(iter(self.optimisers.values())).param_groups[-1]["lr"]
+        return next(iter(self.schedules.values())).rates[-1]
+
+    # --- on the host -------------------------------------------------------------------------------------------------
 
     def before_epoch(self, epoch: int) -> None:
         if epoch == 1 and self.epoch < 1:  # what prepared the model was another training
             for optimiser in self.optimisers.values():
-                optimiser.state.clear()
+                forget_moments(optimiser)
         self.epoch = epoch
         for schedule in self.schedules.values():
             if epoch >= 1:
                 schedule.before_epoch(epoch)
-        self._forget()
+        self.forget()
 
     def after_epoch(self, valid_loss: float) -> None:
         for schedule in self.schedules.values():
             schedule.after_epoch(valid_loss)
 
-    def gradient(self, update: Update) -> int:
-        """A backward pass was made for `update`; returns the number of updates that followed from it, 0 or 1."""
-        if self.p.clip_value is not None:  # the running sum, at every micro-batch (M-SENA)
-            torch.nn.utils.clip_grad_value_(self.parameters, self.p.clip_value)
-        self.pending, self.gradients = update, self.gradients + 1
-        return self._step() if self.gradients == self.p.accumulate else 0
-
-    def end_pass(self) -> int:
-        """What is left of an accumulation; returns the number of updates, 0 or 1."""
-        if self.gradients and not self.p.drop_remainder:
-            return self._step()
-        self._forget()
-        return 0
-
-    def _step(self) -> int:
-        update = self.pending
+    def due(self, update: Update) -> bool:
+        """A gradient for `update` comes next; whether the optimiser's step follows it. Then its rate is set."""
         if update.optimiser not in self.optimisers:
             self._add(update.optimiser)
+        self.pending, self.gradients = update, self.gradients + 1
+        return self.gradients == self.p.accumulate and self._set_rate(update)
+
+    def left_over(self) -> Update | None:
+        """At the end of a pass: the update that what is left of an accumulation still makes, if any."""
+        update = self.pending if self.gradients and not self.p.drop_remainder else None
+        if update is None:
+            self.forget()
+        else:
+            self._set_rate(update)
+        return update
+
+    def _set_rate(self, update: Update) -> bool:
+        self.pending, self.gradients = None, 0
+        if self.epoch >= 1:
+            self.schedules[update.optimiser].before_update()
+        return True
+
+    def forget(self) -> None:
+        """No gradient waits."""
+        self.pending, self.gradients = None, 0
+        for q in self.parameters:
+            q.grad = None
+
+    # --- on the device -----------------------------------------------------------------------------------------------
+
+    def clip(self) -> None:
+        """What is done to the running sum of gradients at every micro-batch (M-SENA)."""
+        if self.p.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self.parameters, self.p.clip_value)
+
+    def step(self, update: Update) -> None:
+        """Clip the waiting gradients, take the optimiser's step, forget them."""
         optimiser = self.optimisers[update.optimiser]
         if self.p.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.p.clip_norm)
@@ -157,13 +204,6 @@ class Steps:
                 if g["name"] not in update.groups:
                     for q in g["params"]:
                         q.grad = None
-        if self.epoch >= 1:
-            self.schedules[update.optimiser].before_update()
         optimiser.step()
-        self._forget()
-        return 1
-
-    def _forget(self) -> None:
-        self.pending, self.gradients = None, 0
         for q in self.parameters:
             q.grad = None

@@ -1,6 +1,6 @@
 """Resident data as a model sees them under a corruption. Legend: B batch, T steps, d width, |M| modalities."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,7 +12,7 @@ from bench.data.corruption.clips import Clips
 from bench.data.corruption.inside import Inside
 from bench.data.corruption.spec import Corruption, Part
 from bench.data.dataset import Dataset
-from bench.data.resident import Resident
+from bench.data.resident import Cut, Resident
 from bench.data.spec import SPLITS
 from bench.draws import Draws
 
@@ -56,8 +56,14 @@ class Corrupted(Resident):
         finally:
             self._point = None
 
-    def batch(self, split: str, index: Tensor) -> Batch:
-        """Rows `index` [B] of every tensor, corrupted; `index`; keep_<modality> [B] bool under "missing"."""
+    def cut(self, split: str, rows: np.ndarray, keys: Sequence[str]) -> Cut:
+        """As of clean data; noise and means fill what was padding, so that text under them is never cut."""
+        parts = self._corruption.on(split, self._point)
+        filling = any(p.kind in ("feature_noise", "text_mean", "missing") for p in parts)
+        return () if filling else super().cut(split, rows, keys)
+
+    def batch(self, split: str, index: Tensor, cut: Cut = ()) -> Batch:
+        """Rows `index` [B] of every tensor, corrupted, then cut; `index`; keep_<modality> [B] bool under "missing"."""
         batch = super().batch(split, index)
         parts = self._corruption.on(split, self._point)
         draws = Draws(self._seed, split, self._drawn_in(split), self._clips.file_rows[split][index])
@@ -69,7 +75,7 @@ class Corrupted(Resident):
         for m in self.modalities if parts else ():
             self._drop(batch, m, parts, draws)
             self._fill(batch, m, parts, draws)
-        return batch
+        return batch | {key: batch[key][..., :n] if key.endswith("text_bert") else batch[key][:, :n] for key, n in cut}
 
     def missing_rates(self) -> dict[str, float]:
         """split -> missing rate by Eq. 34 of the masks at hand, under a fixed part "missing"."""

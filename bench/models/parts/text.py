@@ -9,6 +9,7 @@ weights if it has any. It is built inside the model by name (bench/encoders.py),
     encoder = "none"   no encoder: the feature file's frozen features stand for its last hidden state, as if cached
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -84,6 +85,10 @@ class TextEncoder(nn.Module):
         self.pooler = self.transformer.pooler if pooler else None
         self.transformer.pooler = None
         self.hidden_size: int = self.transformer.config.hidden_size
+        # transformers asks the device whether a two-dimensional mask masks anything; one of four it takes as it is
+        library = inspect.getmodule(type(self.transformer))
+        fused = getattr(self.transformer.config, "_attn_implementation", "") == "sdpa"
+        self._takes_4d = fused and hasattr(library, "create_bidirectional_mask")
         self._segments = getattr(self.transformer.config, "type_vocab_size", 0) > 1
         self.requires_grad_(finetune)
         self.train(self.training)
@@ -95,9 +100,10 @@ class TextEncoder(nn.Module):
         """tokens [B, 3, L] int64: ids, attention mask, segment ids."""
         ids, mask, segments = tokens.unbind(1)  # (B, L) each
         extra = {"token_type_ids": segments} if self._segments else {}
+        shown = mask[:, None, None].bool() if self._takes_4d else mask
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             states = self.transformer(
-                input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **extra
+                input_ids=ids, attention_mask=shown, output_hidden_states=True, return_dict=True, **extra
             ).hidden_states  # layers + 1 of (B, L, d)
             pooled = self.pooler(states[-1]) if self.pooler is not None else None
         return Hidden(states[-1], states[-2], mask.float(), pooled, tuple(states))
@@ -122,22 +128,25 @@ class TextBackbone(Backbone):
     builds its own modules and implements `encode_hidden`; the encoder's hidden states can so be injected.
     `test_only`: the encoder's weights are random.
 
-    A subclass that takes nothing from padded positions says so by `reads_padding = False`. Away from CUDA, where a
-    shape may depend on values, the encoder then stops at the batch's longest transcript: no state that is read changes
-    but by rounding, and dropout draws other numbers (measured: benchmarks/encoder_step.json). `pooler = True`: the
-    encoder comes with its pooler."""
+    A subclass that takes nothing from padded positions says so by `reads_padding = False`. The loop then hands it word
+    pieces up to the batch's longest transcript: no state that is read changes but by rounding, and dropout draws other
+    numbers (measured: benchmarks/encoder_step.json). `with_pooler = True`: the encoder comes with its pooler."""
 
     needs_tokens = True
     reads_padding = True
-    pooler = False
+    with_pooler = False
 
     def __init__(self, encoder: str, finetune: bool, inputs: Inputs) -> None:
         super().__init__()
         self.label_bound = inputs.label_bound
-        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune, self.pooler)
+        self.text_encoder = None if encoder == encoders.NONE else TextEncoder(encoder, finetune, self.with_pooler)
         self.needs_tokens = self.text_encoder is not None
         self.text_width = self.text_encoder.hidden_size if self.text_encoder else inputs.text[1]  # d_t
         self.test_only = bool(self.text_encoder and self.text_encoder.is_test_only)
+
+    @property
+    def cut_keys(self) -> tuple[str, ...]:
+        return () if self.reads_padding or self.text_encoder is None else ("text_bert", "context_text_bert")
 
     def encode_hidden(self, hidden: Hidden, batch: Batch) -> Encoded:
         """Latents from the text encoder's states and the batch's audio and vision."""
@@ -145,10 +154,7 @@ class TextBackbone(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         if self.text_encoder is not None:
-            tokens = batch["text_bert"]  # (B, 3, L)
-            if not (self.reads_padding or tokens.is_cuda):
-                tokens = tokens[..., : int(tokens[:, 1].sum(1).max())]
-            return self.encode_hidden(self.text_encoder(tokens), batch)
+            return self.encode_hidden(self.text_encoder(batch["text_bert"]), batch)  # tokens (B, 3, L)
         features = batch["text"]  # (B, L, d_t)
         mask = features.ne(0).any(-1).to(features.dtype)  # frozen features are zero at padded positions
         return self.encode_hidden(Hidden(features, features, mask), batch)

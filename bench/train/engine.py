@@ -1,0 +1,169 @@
+"""How steps reach the device: one after the other from Python, or replayed as CUDA graphs.
+
+An engine is given named pieces of work (train/step.py, train/scores.py) and runs each of them. `Graphs` runs a name's
+first `WARM` occurrences as they are, captures the next one and replays the capture from then on, so that warming up is
+training too and nothing has to be put back. The name says everything that the host decided about the work: the same
+name is the same sequence of kernels on the same addresses. The engine never changes a number: a graph launches the
+kernels that eager execution launches, with the same draws.
+
+Where a capture fails, the work runs eagerly from then on and `reason` says why.
+"""
+
+import gc
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+
+NAMES = ("auto", "graph", "eager")
+WARM = 2  # runs of a piece of work before it is captured: libraries choose kernels and take their workspaces in them
+Work = Callable[[], object]
+
+
+class Eager:
+    """Runs work as it comes."""
+
+    name = "eager"
+    graphs = False
+
+    def __init__(self, device: torch.device | str = "cpu", reason: str = "") -> None:
+        self.device, self.reason = torch.device(device), reason
+        self.parameters: Sequence[Tensor] = ()
+
+    def context(self) -> Any:
+        """What a training's work must run under."""
+        return nullcontext()
+
+    def run(self, key: Hashable, work: Work) -> bool:
+        """Run `work`; whether it was a replay, of which Python has seen nothing."""
+        work()
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """For env.json."""
+        return {"engine": self.name, **({"engine_reason": self.reason} if self.reason else {})}
+
+
+class Graphs(Eager):
+    """CUDA graphs on a stream of their own. generators: those that the work draws from, beside the default one.
+    parameters: what gradients hang on; set by the loop."""
+
+    name = "graph"
+    graphs = True
+
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = ()) -> None:
+        super().__init__(device)
+        self.stream = torch.cuda.Stream(device)
+        self.generators = generators
+        self.captured: dict[Hashable, Any] = {}
+        self._seen: dict[Hashable, int] = {}
+        self._pool: Any = None
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            yield
+
+    def run(self, key: Hashable, work: Work) -> bool:
+        graph = self.captured.get(key)
+        if graph is not None:
+            graph.replay()
+            return True
+        seen = self._seen[key] = self._seen.get(key, 0) + 1
+        if seen <= WARM or self.reason:
+            work()
+            return False
+        return self._first_replay(key, work)
+
+    def _first_replay(self, key: Hashable, work: Work) -> bool:
+        waiting = [q.grad for q in self.parameters]
+        try:
+            graph = self._capture(work)
+        except Exception as e:  # noqa: BLE001 - whatever a capture does not allow
+            for q, gradient in zip(self.parameters, waiting):
+                q.grad = gradient
+            first = str(e).splitlines()[0] if str(e) else ""
+            self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
+            torch.cuda.synchronize(self.device)
+            work()
+            return False
+        self.captured[key] = graph
+        graph.replay()
+        return True
+
+    def _capture(self, work: Work) -> Any:
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        collecting = gc.isenabled()
+        gc.disable()  # what is freed in a capture must be its own
+        self.stream.synchronize()
+        try:
+            # other jobs of the process may go on meanwhile: only this thread's calls count as part of the capture
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            except BaseException:
+                try:
+                    graph.capture_end()
+                except Exception:  # noqa: BLE001 - the first error is the one that says something
+                    pass
+                raise
+            graph.capture_end()
+        finally:
+            if collecting:
+                gc.enable()
+        return graph
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "engine": "eager" if self.reason and not self.captured else "graph", "graphs": len(self.captured)}
+
+
+def _name(key: Hashable) -> str:
+    return str(key[0]) if isinstance(key, tuple) and key else str(key)
+
+
+def choose(name: str, device: torch.device | str, generators: Sequence[torch.Generator] = ()) -> Eager:
+    """The engine of a name on a device. "auto": graphs on a GPU, else eager. Raises BenchError where graphs are asked
+    for and cannot be had."""
+    device = torch.device(device)
+    if name not in NAMES:
+        raise BenchError(f"unknown engine '{name}'; known: {', '.join(NAMES)}")
+    if name == "eager" or device.type != "cuda":
+        if name == "graph":
+            raise BenchError(f"--engine graph needs a CUDA GPU, and this job runs on {device.type}; leave --engine out")
+        return Eager(device)
+    if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1" and name == "auto":
+        return Eager(device, "CUDA_LAUNCH_BLOCKING is set")
+    return Graphs(device, generators)
+
+
+class Fetch:
+    """Tensors on their way to the host, without waiting for them: `ready` asks, `arrays` waits."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._event = None
+        if tensors and tensors[0].is_cuda:
+            self._host = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
+            for host, t in zip(self._host, tensors):
+                host.copy_(t, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = list(tensors)
+
+    def ready(self) -> bool:
+        return self._event is None or self._event.query()
+
+    def tensors(self) -> list[Tensor]:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host
