@@ -66,7 +66,7 @@ def test_every_hyperparameter_file_is_read_by_something():
 
 def test_optimiser_groups_that_are_named_exist():
     """A rate for a group that a model does not have would be ignored in silence."""
-    known = {"main", "main-no-decay", "encoder", "encoder-no-decay", "audio", "vision", "factors"}
+    known = {"main", "main-no-decay", "encoder", "encoder-no-decay", "audio", "vision", "factors", "mi"}
     known |= {f"{m}{end}" for m in ("audio", "vision", "hcf") for end in ("", "-no-decay")}  # HKT
     trains = [section_of(f, b)[d].get("train", {}) for f, b, d in SECTIONS]
     named = {g for train in trains for k in ("group_lr", "group_weight_decay") for g in train.get(k, {})}
