@@ -28,6 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text, parents=list(parents))
 
+    where.add_argument("--allow-leak", action="store_true", help="use feature files whose splits share ids; reports say so")
+
     listing = verb("list", "Every artefact: runs needed, done, failed, and the data it needs.", where)
     planning = verb("plan", "Jobs after de-duplication: done, missing, estimated time.", where)
     running = verb("run", "Run what is missing; resumes by default.", where)
@@ -110,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = _parser().parse_args(arguments)
     verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "doctor": _doctor}[args.verb]
+    if getattr(args, "allow_leak", False):
+        os.environ["BENCH_ALLOW_LEAK"] = "1"  # workers inherit it
     try:
         return verb(args)
     except BenchError as e:

@@ -164,6 +164,14 @@ def tokenizer_fingerprint(name: str) -> str:
     return digest.hexdigest()
 
 
+_VOCABULARY_SIZES = {"bert-base-uncased": 30_522, "bert-base-chinese": 21_128}
+
+
+def vocabulary_size(vocabulary: str) -> int:
+    """Word pieces of a published vocabulary; 0 where it is not known here."""
+    return _VOCABULARY_SIZES.get(vocabulary, 0)
+
+
 def shares_vocabulary(name: str, vocabulary: str) -> bool:
     """Whether word-piece ids of `vocabulary` (a feature file's text_bert) can be fed to the encoder as they are."""
     own = spec(name).vocabulary

@@ -153,7 +153,7 @@ def _run(
     p: Protocol = from_params(Protocol, c.train, "the training protocol")
     env["precision"] = "bf16 autocast" if p.amp and native_bf16(torch.device(device)) else "float32"
     dataset = load(c.dataset, c.features, data_dir)
-    env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance}
+    env |= {"data_sha256": dataset.sha256, "provenance": dataset.provenance, "data_notes": list(dataset.leaks)}
     say(f"{job.id} {c.dataset}/{c.features} ({dataset.provenance}) {c.backbone}+{c.mixer} seed {job.seed} on {env['device']}")
     log += dataset.warnings
 

@@ -268,9 +268,10 @@ def test_other_damage_is_named_in_one_line(corpus, tmp_path):
     [
         (lambda f: f.pop("id"), r"no audio features: expected id \[N\], features"),
         (lambda f: f.update(lengths=f["lengths"][:3]), r"7 ids, features \[7, 6, 3\] float16, lengths \[3\] do"),
-        (lambda f: f.update(lengths=f["lengths"] * 9), "lengths lie outside 1..6"),
-        (lambda f: f["features"].__setitem__((0, 0, 0), np.nan), "features hold values that are not finite"),
-        (lambda f: f.update(id=np.array(["x"] * 7)), r"audio features lack 5 of 5 clips \(first 'v1\$_\$1'\)"),
+        (lambda f: f.update(lengths=f["lengths"] * 9), "lengths are not whole numbers within 1..6"),
+        (lambda f: f["features"].__setitem__((0, 0, 0), np.nan), r"features has 1 values in 1 samples \(first 'v1\$_\$10'\) of NaN"),
+        (lambda f: f.update(id=np.array(["x"] * 7)), "6 ids occur more than once, first 'x'"),
+        (lambda f: f.update(id=np.array([f"x{i}" for i in range(7)])), r"audio features lack 5 of 5 clips \(first 'v1\$_\$1'\)"),
     ],
 )
 def test_damaged_features_are_named_in_one_line(corpus, change, line):

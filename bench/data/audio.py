@@ -15,9 +15,7 @@ where a context is a slice too.
 label_text, label_audio and label_vision are the table's own, or the clip's label where it has none (MMML).
 """
 
-import csv
 import json
-import zipfile
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
@@ -25,46 +23,60 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.reader import UNIMODAL, Reader, as_text
+from bench.data.archive import load_npz
+from bench.data.reader import UNIMODAL, Reader
 from bench.data.spec import SPLITS, DatasetSpec
+from bench.data.table import Row, read_rows
 from bench.data.unpickle import load_pickle
+from bench.data.values import as_id, as_list, as_numbers, column
 from bench.data.waves import SAMPLES, read_wave
 from bench.errors import DataError
 
-READER = 1  # version of what is written here; part of every cache folder's name
+READER = 2  # version of what is written here; part of every cache folder's name
 FEATURES = ("audio_features.npz", "audio_features.pkl")
 MARK = "synthetic.json"  # lies beside a generated table
 _NEEDED = ("video_id", "clip_id", "text", "label", "mode")
-_MODES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
-
-Row = dict[str, str]
+_MODES = {"train": "train", "valid": "valid", "dev": "valid", "val": "valid", "test": "test"}
 
 
 def sources(path: Path) -> list[Path]:
-    """The table and every file that belongs to it, in a fixed order."""
+    """The table and every file that is read with it, wherever links lead, in a fixed order."""
     beside = [p for name in (*FEATURES, MARK) if (p := path.parent / name).is_file()]
-    return [path, *beside, *sorted((path.parent / "wav").rglob("*.wav"))]
+    if not (path.parent / "wav").is_dir():
+        return [path, *beside]
+    try:
+        rows = read_table(path)
+    except DataError:
+        rows = []  # reading it says what is wrong
+    return [path, *beside, *sorted({p for r in rows if (p := _wav(path, r)) is not None})]
+
+
+def _wav(source: Path, row: Row) -> Path | None:
+    """A row's sound track, if it is there; CH-SIMS pads its clip ids to four digits."""
+    folder = source.parent / "wav" / row["video_id"]
+    names = dict.fromkeys((row["clip_id"], row["clip_id"].zfill(4)))
+    return next((p for n in names if (p := folder / f"{n}.wav").is_file()), None)
 
 
 def read_table(path: Path) -> list[Row]:
     """The rows of a label.csv. Raises DataError, in one line, if it is no such table."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            missing = [c for c in _NEEDED if c not in (table.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column '{missing[0]}'; expected {', '.join(_NEEDED)}")
-            rows = list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a table in UTF-8 ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    rows = read_rows(path, _NEEDED)
     for n, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DataError(f"{path}: line {n} has not as many cells as the head has columns")
+        for key in ("video_id", "clip_id"):
+            _check_name(path, n, key, row[key])
         if row["mode"].strip().lower() not in _MODES:
-            raise DataError(f"{path}: line {n} has mode '{row['mode']}'; expected train, valid or test")
+            raise DataError(f"{path}: line {n} has mode '{row['mode'][:20]}'; expected train, valid or test")
     return rows
+
+
+def _check_name(path: Path, line: int, key: str, name: str) -> None:
+    """Ids become names of folders and files: they must not lead anywhere else."""
+    try:
+        as_id(name)
+    except ValueError as error:
+        raise DataError(f"{path}: line {line} has {error} as its {key}") from None
+    if any(mark in name for mark in "/\\\0") or name in (".", ".."):
+        raise DataError(f"{path}: line {line} has {name[:40]!r} as its {key}, which is a path; expected a plain name")
 
 
 def convert(rows: list[Row], spec: DatasetSpec, features: str, source: Path, folder: Path) -> dict[str, Any]:
@@ -72,12 +84,12 @@ def convert(rows: list[Row], spec: DatasetSpec, features: str, source: Path, fol
     transcripts of each row). Returns the reader's meta data and "steps". Raises DataError with one line."""
     mark = source.parent / MARK
     generated = mark.is_file()
-    samples = json.loads(mark.read_text(encoding="utf-8"))["samples"] if generated else SAMPLES
+    samples = _samples(mark) if generated else SAMPLES
     reader = _Reader(spec, generated, source, folder)
     kept = [r for r in rows if sample_id(r) not in spec.unusable_audio]
     if len(kept) < len(rows):
         reader.warnings.append(f"{len(rows) - len(kept)} clips whose sound track is known to be broken are left out")
-    frames = _features(source)
+    frames = reader.given_frames()
     steps = {}
     for split in SPLITS:
         mine = sorted((r for r in kept if _MODES[r["mode"].strip().lower()] == split), key=_order)
@@ -86,11 +98,25 @@ def convert(rows: list[Row], spec: DatasetSpec, features: str, source: Path, fol
         reader.table(split, mine)
         if (source.parent / "wav").is_dir():
             steps["wave"] = samples
-            reader.sound(split, "wave", reader.waves(mine, samples), mine, samples)
+            waves = reader.waves(mine, samples)
+            said = [np.frombuffer(r["text"].encode(), np.uint8) for r in mine]
+            reader.note_copies(split, (said, waves), [sample_id(r) for r in mine])
+            reader.sound(split, "wave", waves, mine, samples)
         if frames:
             steps["frames"] = max(map(len, frames.values()))
             reader.sound(split, "frames", reader.frames(split, mine, frames), mine, steps["frames"])
     return reader.meta(steps=steps)
+
+
+def _samples(mark: Path) -> int:
+    """How many samples the waves of a generated folder are padded to."""
+    try:
+        samples = json.loads(mark.read_text(encoding="utf-8"))["samples"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        samples = None
+    if type(samples) is not int or not 0 < samples <= SAMPLES:
+        raise DataError(f"{mark}: is not what marks generated sound; remove it, or write the folder anew (`bench data synth`)")
+    return samples
 
 
 def sample_id(row: Row) -> str:
@@ -118,7 +144,9 @@ class _Reader(Reader):
             key = own.get(name)
             self.save(split, name, self.labels(split, key, self._column(split, key, rows), ids) if key else label)
         before = _before(rows, self.spec.context)
-        texts = [r["text"].strip() for r in rows]
+        texts = [t.strip() for t in self.transcripts(split, "text", [r["text"] for r in rows], ids)]
+        if empty := sum(not r["text"].strip() for r in rows):
+            self.counts["text: {} transcripts are empty"] += empty
         context = {"context": [texts[i - n : i] for i, n in enumerate(before)]} if self.spec.context else {}
         self.save_strings(split, ids, texts, **context)
 
@@ -130,16 +158,45 @@ class _Reader(Reader):
 
     def waves(self, rows: list[Row], samples: int) -> list[np.ndarray]:
         """The clips' sound, [<= samples] int16 each."""
-        top = self.source.parent / "wav"
-        names = [[top / r["video_id"] / f"{c}.wav" for c in (r["clip_id"], r["clip_id"].zfill(4))] for r in rows]
-        paths = [next((p for p in pair if p.is_file()), None) for pair in names]
+        paths = [_wav(self.source, r) for r in rows]
         if None in paths:
-            first = names[paths.index(None)][0]
-            raise DataError(f"{first}: no such file; {paths.count(None)} of {len(paths)} clips have no wav")
-        found = [read_wave(p, samples) for p in paths]
+            first = rows[paths.index(None)]
+            name = self.source.parent / "wav" / first["video_id"] / f"{first['clip_id']}.wav"
+            raise DataError(f"{name}: no such file; {paths.count(None)} of {len(paths)} clips have no wav")
+        found = [read_wave(p, samples) for p in paths if p is not None]
         if empty := sum(not len(w) for w in found):
             self.counts["audio: {} clips without a sample"] += empty
+        if silent := sum(len(w) > 0 and not w.any() for w in found):
+            self.counts["audio: {} clips are silent"] += silent
         return found
+
+    def given_frames(self) -> dict[str, np.ndarray]:
+        """id -> features [T_i, d] of the file beside the table; empty without one. Raises DataError."""
+        path = next((p for name in FEATURES if (p := self.source.parent / name).is_file()), None)
+        if path is None:
+            return {}
+        given = load_pickle(path) if path.suffix == ".pkl" else load_npz(path)
+        if not isinstance(given, Mapping) or not {"id", "features"} <= set(given):
+            raise DataError(f"{path}: no audio features: expected id [N], features [N, T, d] and lengths [N]")
+        try:
+            ids, table = [as_id(i) for i in as_list(given["id"], "a list of ids")], as_numbers(given["features"])
+            full = np.full(len(ids), table.shape[1] if table.ndim == 3 else 0)
+            lengths = column(as_numbers(given.get("lengths", full)))
+        except ValueError as error:
+            raise DataError(f"{path}: has {error}") from None
+        if table.ndim != 3 or table.dtype.kind != "f" or len(table) != len(ids) or lengths.shape != (len(ids),):
+            shapes = f"{len(ids)} ids, features {list(table.shape)} {table.dtype}, lengths {list(lengths.shape)}"
+            raise DataError(f"{path}: {shapes} do not fit together; expected [N], float [N, T, d], [N]")
+        if not table.size:
+            raise DataError(f"{path}: features of shape {list(table.shape)} are empty")
+        if len(set(ids)) < len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise DataError(f"{path}: {len(ids) - len(set(ids))} ids occur more than once, first {twice!r}")
+        if not ((lengths >= 1) & (lengths <= table.shape[1]) & (lengths == np.floor(lengths))).all():  # NaN too
+            raise DataError(f"{path}: lengths are not whole numbers within 1..{table.shape[1]}")
+        single = self.single(path.name, "features", table, ids, audio=False, nan="refuse")
+        table = single if table.dtype.itemsize > 4 else table
+        return {i: row[:n] for i, row, n in zip(ids, table, lengths.astype(int))}
 
     def frames(self, split: str, rows: list[Row], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The clips' features, [T_i, d] each."""
@@ -166,31 +223,3 @@ def _before(rows: list[Row], most: int) -> np.ndarray:
     """(N,) how many rows of the same video stand before each row, `most` at most. Rows are sorted by video."""
     counts = [min(i, most) for _, group in groupby(rows, lambda r: r["video_id"]) for i, _ in enumerate(group)]
     return np.array(counts, int)
-
-
-def _features(source: Path) -> dict[str, np.ndarray]:
-    """id -> features [T_i, d] of the file beside a table; empty without one. Raises DataError."""
-    path = next((p for name in FEATURES if (p := source.parent / name).is_file()), None)
-    if path is None:
-        return {}
-    if path.suffix == ".pkl":
-        given = load_pickle(path)
-    else:
-        try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                given = {k: file[k] for k in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise DataError(f"{path}: truncated or damaged ({error})") from None
-    if not isinstance(given, Mapping) or not {"id", "features"} <= set(given):
-        raise DataError(f"{path}: no audio features: expected id [N], features [N, T, d] and lengths [N]")
-    ids, table = [as_text(i) for i in given["id"]], np.asarray(given["features"])
-    lengths = np.asarray(given.get("lengths", np.full(len(ids), table.shape[1] if table.ndim == 3 else 0)))
-    if table.ndim != 3 or table.dtype.kind != "f" or len(table) != len(ids) or lengths.shape != (len(ids),):
-        shapes = f"{len(ids)} ids, features {list(table.shape)} {table.dtype}, lengths {list(lengths.shape)}"
-        raise DataError(f"{path}: {shapes} do not fit together; expected [N], float [N, T, d], [N]")
-    if not np.isfinite(table).all():
-        raise DataError(f"{path}: features hold values that are not finite; mend the file")
-    if ((lengths < 1) | (lengths > table.shape[1])).any():
-        raise DataError(f"{path}: lengths lie outside 1..{table.shape[1]}")
-    table = table.astype(np.float32) if table.dtype.itemsize > 4 else table
-    return {i: row[:n] for i, row, n in zip(ids, table, lengths.astype(int))}

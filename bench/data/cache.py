@@ -1,6 +1,7 @@
 """The cache: a folder of arrays per feature file, converted once and mapped into memory by every worker.
 
-A cache folder appears complete or not at all: it is written under another name and renamed. Workers that want the
+A cache folder appears complete or not at all, and every process looks once whether its files still hold what was
+written: it is written under another name and renamed. Workers that want the
 same folder wait for the one that is writing it; where the file system has no locks they all write, the first rename
 wins and the others drop their copy.
 """
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.errors import DataError
+from bench.errors import DataError, TransientDataError
 
 try:
     import fcntl
@@ -24,6 +25,9 @@ except ImportError:  # no POSIX locks on this system
 
 _CHUNK = 1 << 20  # bytes
 META = "meta.json"
+_LAYOUT = 2  # of a folder's meta data; part of its name, so that versions that differ leave each other's alone
+_REFUSED = ".refused"
+_verified: set[tuple[str, int, int]] = set()  # folders, and sources, whose content this process has seen unchanged
 
 
 def root(cache_dir: str | os.PathLike | None = None) -> Path:
@@ -37,23 +41,26 @@ def root(cache_dir: str | os.PathLike | None = None) -> Path:
 
 
 def file_sha256(path: Path, cache: Path) -> str:
-    """sha256 of a file, remembered in the cache for as long as its path, size and time of change stay the same."""
+    """sha256 of a file's content; see `files_sha256`."""
     return files_sha256([path], cache)
 
 
-def files_sha256(paths: list[Path], cache: Path) -> str:
+def files_sha256(paths: list[Path], cache: Path, fresh: bool = False) -> str:
     """sha256 of one file's content, or of several files' names (relative to the first one's folder) and contents.
 
-    Remembered in the cache for as long as paths, sizes and times of change stay the same. Raises DataError, in one
-    line, if a file cannot be read.
+    Remembered in the cache for as long as paths, sizes, inodes and times of change stay the same (of the inode too,
+    which cannot be set back). fresh: read the files at least once in this process, whatever a note in the cache says.
+    Raises DataError, in one line, if a file cannot be read.
     """
     path = paths[0]
     try:
-        key = [[str(p.resolve()), s.st_size, s.st_mtime_ns] for p in paths for s in [p.stat()]]
+        key = [[str(p.resolve()), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for p in paths for s in [p.stat()]]
         key = key[0] if len(paths) == 1 else hashlib.sha256(json.dumps(key).encode()).hexdigest()
         note = cache / ".sha256" / f"{hashlib.sha256(str(paths[0].resolve()).encode()).hexdigest()[:24]}.json"
-        if (known := _read_json(note)) and known.get("key") == key:
-            return known["sha256"]
+        seen = (json.dumps(key), 0, 0)
+        if (not fresh or seen in _verified) and (known := _read_json(note)) and known.get("key") == key:
+            if isinstance(known.get("sha256"), str):
+                return known["sha256"]
         if len(paths) == 1:
             digest = _content(path)
         else:
@@ -61,13 +68,29 @@ def files_sha256(paths: list[Path], cache: Path) -> str:
             for path in paths:
                 digest.update(f"{path.relative_to(top).as_posix()} {_content(path).hexdigest()}\n".encode())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise TransientDataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    _verified.add(seen)
     try:
         note.parent.mkdir(exist_ok=True)
         _write_whole(note, json.dumps({"key": key, "sha256": digest.hexdigest()}))
     except OSError:
         pass  # only a memory: it will be computed again
     return digest.hexdigest()
+
+
+def refused(cache: Path, key: str) -> str | None:
+    """Why the content that `key` names could not be used, where it was looked at before."""
+    known = _read_json(cache / _REFUSED / f"{key}.json")
+    return known["why"] if known and isinstance(known.get("why"), str) else None
+
+
+def refuse(cache: Path, key: str, why: str) -> None:
+    """Remember it."""
+    try:
+        (cache / _REFUSED).mkdir(exist_ok=True)
+        _write_whole(cache / _REFUSED / f"{key}.json", json.dumps({"why": why}))
+    except OSError:
+        pass  # only a memory: it will be looked at again
 
 
 def _content(path: Path) -> Any:
@@ -84,6 +107,7 @@ def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tu
     If it is not there yet, `write(temporary folder)` fills it and returns the meta data (plain JSON values). Raises
     DataError, in one line, if the folder cannot be written (a full disk); nothing half-written is left behind.
     """
+    key = f"{key}-c{_LAYOUT}"
     final = cache / key
     if (meta := _complete(final)) is not None:
         return final, meta
@@ -98,14 +122,14 @@ def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tu
             part.mkdir()
             meta = write(part)
             files = [p for p in sorted(part.rglob("*")) if p.is_file()]
-            sizes = {p.relative_to(part).as_posix(): p.stat().st_size for p in files}
-            (part / META).write_text(json.dumps({"files": sizes, **meta}), encoding="utf-8")
+            marks = {p.relative_to(part).as_posix(): [p.stat().st_size, _mark(p)] for p in files}
+            (part / META).write_text(json.dumps({"files": marks, **meta}), encoding="utf-8")
             for file in (*files, part / META):
                 file.chmod(0o444)  # shared by all workers and never written again
             _publish(part, final)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise DataError(
+            raise TransientDataError(
                 f"cannot write the cache folder {final} ({reason}); free some space or set BENCH_CACHE"
             ) from None
         finally:
@@ -117,15 +141,31 @@ def folder(cache: Path, key: str, write: Callable[[Path], dict[str, Any]]) -> tu
 
 
 def _complete(final: Path) -> dict[str, Any] | None:
-    """Meta data of a folder all of whose files are there in full length, else None."""
+    """Meta data of a folder all of whose files are there and hold what was written, else None."""
     meta = _read_json(final / META)
     if meta is None:
         return None
     try:
-        whole = all((final / name).stat().st_size == size for name, size in meta["files"].items())
-    except (OSError, KeyError, AttributeError):
+        if not all((final / name).stat().st_size == size for name, (size, _) in meta["files"].items()):
+            return None
+        stats = [(final / name).stat() for name in meta["files"]]
+        seen = (str(final), sum(s.st_size for s in stats), hash(tuple((s.st_ino, s.st_ctime_ns) for s in stats)))
+        if seen not in _verified:
+            if not all(_mark(final / name) == mark for name, (_, mark) in meta["files"].items()):
+                return None
+            _verified.add(seen)
+    except (OSError, KeyError, AttributeError, TypeError, ValueError):
         return None
-    return meta if whole else None
+    return meta
+
+
+def _mark(path: Path) -> str:
+    """What a file of the cache holds, in 32 letters."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _publish(part: Path, final: Path) -> None:

@@ -37,6 +37,7 @@ class Dataset:
     path: Path  # the feature file
     splits: Mapping[str, Mapping[str, np.ndarray]]
     warnings: tuple[str, ...] = ()  # one line each
+    leaks: tuple[str, ...] = ()  # ids that splits share, which only --allow-leak lets through; among the warnings too
     nan: Mapping[str, str] = field(default_factory=dict)  # "audio", "vision" -> where NaN were found
     folder: Path | None = None  # of the cache
     text_encoder: str = ""  # that the file names as the maker of its text (encode.py); "" means the published one

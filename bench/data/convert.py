@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.data.reader import as_text, column
+from bench.data.values import as_text, column
 from bench.data.spec import SPLITS
 from bench.data.unpickle import load_pickle
 from bench.errors import BenchError, DataError

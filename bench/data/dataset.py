@@ -5,7 +5,9 @@
     ds = load("mosi", "word", "/path/to/features")  # words; prepare.py makes word pieces of a model's encoder of them
 """
 
+import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ from bench.data import audio, cache, generate, hkt, msena, word
 from bench.data.contents import Dataset as Dataset
 from bench.data.spec import SPLITS, DatasetSpec, FeatureFile
 from bench.data.unpickle import load_pickle
-from bench.errors import DataError
-from bench.provenance import SYNTHETIC, of_file
+from bench.errors import DataError, TransientDataError
+from bench.provenance import OFFICIAL, SYNTHETIC, of_file
 
 _READERS = {"msena": msena, "word": word, "hkt": hkt, "audio": audio}
+ALLOW_LEAK = "BENCH_ALLOW_LEAK"  # "1": as --allow-leak, for the workers too
+LEAK = "allowed to leak: "  # how the warnings begin that only --allow-leak lets through
 _SYNTHETIC, _FULL = "synthetic-", "-full"
 
 
@@ -41,12 +45,15 @@ def load(
     features: str,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
+    allow_leak: bool | None = None,
 ) -> Dataset:
-    """Find a dataset's feature file, check and convert it once, and map its arrays.
+    """Find a dataset's feature file, check and convert it once, and map its arrays. Called again, for a file that was
+    refused too, it costs what looking at sizes and times costs: plans call it to know what a file is worth.
 
     name: "mosi", or "synthetic-mosi" (generated, needs no data_dir), or "synthetic-mosi-full" (at the real sizes).
     features: a kind of feature file that the dataset's spec names. cache_dir: else $BENCH_CACHE, else
-    ~/.cache/msa-bench.
+    ~/.cache/msa-bench. allow_leak: go on where splits share ids, which is among the warnings then; None: as
+    $BENCH_ALLOW_LEAK says.
     Raises DataError, in one line, if the file is missing, unsafe, damaged or of the wrong shape, or the disk is full.
     """
     known, file = spec(name), _file(name, features)
@@ -54,16 +61,35 @@ def load(
     path = _generated(name, features, where) if is_synthetic(name) else _found(name, features, data_dir)
     stamp = _stamp(file, path)
     sha256 = _sha256(file, path, where)
+    if of_file(known.name, features, sha256, file.sha256) == OFFICIAL:
+        sha256 = _sha256(file, path, where, fresh=True)  # a note in the cache makes no file official
+    key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
 
     def write(folder: Path) -> dict:
-        content = audio.read_table(path) if file.format == "audio" else load_pickle(path)
-        meta = reader.convert(content, known, features, path, folder)
+        try:
+            content = audio.read_table(path) if file.format == "audio" else load_pickle(path)
+            meta = reader.convert(content, known, features, path, folder)
+        except TransientDataError:
+            raise
+        except DataError as error:
+            if _stamp(file, path) == stamp:
+                cache.refuse(where, f"{key}-{_readers()}", str(error).removeprefix(str(path)))
+            raise
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # a fault of the reader: still no traceback for the user of a strange file
+            what = " ".join(str(error).split())[:120]
+            raise DataError(f"{path}: cannot be read as {features} features ({type(error).__name__}: {what})") from error
         if _stamp(file, path) != stamp:
-            raise DataError(f"{path}: changed while it was being read")
+            raise TransientDataError(f"{path}: changed while it was being read")
         return meta
 
-    key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
+    if (why := cache.refused(where, f"{key}-{_readers()}")) is not None:
+        raise DataError(f"{path if why.startswith(':') else ''}{why}")
     folder, meta = cache.folder(where, key, write)
+    leaks = meta.get("leaks", [])
+    if leaks and not (os.environ.get(ALLOW_LEAK) == "1" if allow_leak is None else allow_leak):
+        raise DataError(f"{path}: {'; '.join(leaks)}; mend the splits, or say --allow-leak to go on, which reports show")
     provenance = SYNTHETIC if meta["synthetic"] else of_file(known.name, features, sha256, file.sha256)
     return Dataset(
         name=name,
@@ -73,12 +99,22 @@ def load(
         sha256=meta["digest"] if is_synthetic(name) else sha256,
         path=path,
         splits={s: mapped(folder, s) for s in SPLITS},
-        warnings=tuple(meta["warnings"]),
+        warnings=(*meta["warnings"], *(f"{LEAK}{line}" for line in leaks)),
+        leaks=tuple(leaks),
         nan=meta["nan"],
         folder=folder,
         text_encoder=meta.get("text_encoder", ""),
         steps=meta.get("steps", {}),
     )
+
+
+@lru_cache
+def _readers() -> str:
+    """Fingerprint of the readers' source: what one version refuses the next may read."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def fingerprint(name: str, features: str, path: Path, cache_dir: str | os.PathLike | None = None) -> str:
@@ -90,12 +126,15 @@ def _sources(file: FeatureFile, path: Path) -> list[Path]:
     return audio.sources(path) if file.format == "audio" else [path]
 
 
-def _sha256(file: FeatureFile, path: Path, where: Path) -> str:
-    return cache.files_sha256(_sources(file, path), where)
+def _sha256(file: FeatureFile, path: Path, where: Path, fresh: bool = False) -> str:
+    return cache.files_sha256(_sources(file, path), where, fresh)
 
 
 def _stamp(file: FeatureFile, path: Path) -> list[tuple[int, int]]:
-    return [(stat.st_size, stat.st_mtime_ns) for stat in (p.stat() for p in _sources(file, path))]
+    try:
+        return [(stat.st_size, stat.st_mtime_ns) for stat in (p.stat() for p in _sources(file, path))]
+    except OSError as error:
+        raise TransientDataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _file(name: str, features: str) -> FeatureFile:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.reader import as_text
 from bench.data.spec import DatasetSpec
-from bench.data.word import WordReader, one_number, sample_lists
+from bench.data.values import as_id, as_list, as_text
+from bench.data.word import WordReader, label_of, sample_lists
 
-READER = 1  # version of what is written here; part of every cache folder's name
+READER = 2  # version of what is written here; part of every cache folder's name
 COLUMNS = {"visual": (91, slice(55, 91)), "acoustic": (81, slice(0, 60))}  # stream -> (width published, columns read)
 _STREAMS = {"visual": "word_vision", "acoustic": "word_audio", "hcf": "word_hcf"}
 _SHAPE = "((punchline, visual, acoustic, hcf), (context, visual, acoustic, hcf), id, label)"
@@ -50,6 +50,7 @@ def convert(data: Any, spec: DatasetSpec, features: str, source: Path, folder: P
         reader.save(split, "word_start", np.concatenate([[0], np.cumsum(lengths.sum(1))]).astype(np.int64))
         reader.save(split, "context_words", lengths[:, 0].astype(np.int64))
         reader.save(split, "label", reader.labels(split, "label", [f[4] for f in found], ids))
+        reader.note_word_copies(split, [f[0] for f in found], [f[2][0] for f in found], [f[2][1] for f in found], ids)
         punchlines, words = [" ".join(f[0]) for f in found], [f[1] + f[0] for f in found]
         reader.save_strings(split, ids, punchlines, words=words)
     return reader.meta()
@@ -67,10 +68,10 @@ def punchline_words(punchline: str) -> list[str]:
     return [*words[:-1], words[-1] + "."] if words else []
 
 
-def _sample(sample: Any) -> tuple[list[str], list[str], tuple, tuple, float, str]:
+def _sample(sample: Any) -> tuple[list[str], list[str], tuple, tuple, Any, str]:
     """(punchline, context, the punchline's streams, the context's streams, label, id)."""
     (punchline, *own), (sentences, *before), name, label = sample
-    if len(own) != 3 or len(before) != 3 or isinstance(sentences, (str, bytes)):
-        raise ValueError
-    context = context_words([as_text(s) for s in sentences])
-    return punchline_words(as_text(punchline)), context, tuple(own), tuple(before), one_number(label), as_text(name)
+    if len(own) != 3 or len(before) != 3:
+        raise ValueError(f"{len(own)} and {len(before)} streams of features in place of 3 and 3")
+    context = context_words([as_text(s) for s in as_list(sentences, "a list of sentences")])
+    return punchline_words(as_text(punchline)), context, tuple(own), tuple(before), label_of(label), as_id(name)

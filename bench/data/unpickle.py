@@ -1,171 +1,181 @@
 """A pickle reader that rebuilds numpy arrays, plain containers and primitives, and refuses everything else.
 
 A pickle is a program: it may name any importable object and call it. Feature files of this field are pickles that
-people pass around, so every name outside the table below is refused before it is imported. numpy's own
-reconstruction functions are not called with what a file asks for either (a crafted dtype or an object array laid
-over raw bytes reads foreign memory): small stand-ins rebuild dtypes, arrays and scalars and check them first.
+people pass around, so every name that rebuild.py does not know is refused before it is imported, and what a file may
+ask for is bounded by its own size (budget.py). That takes the interpreter of pickles that is written in Python; arrays,
+which are most of a feature file, cost the same in either.
 """
 
-import math
 import os
 import pickle
-from collections import OrderedDict, defaultdict
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
+from bench.data.budget import Budget, check_key, check_tree, text_of
+from bench.data.foreign import kind, named
+from bench.data.rebuild import Rebuild
+from bench.errors import DataError, TransientDataError
 
-from bench.errors import DataError
-
-_KINDS = "biufSUO"  # dtype kinds: bool, int, unsigned, float, bytes, str, object
-
-
-class _Dtype:
-    """Stands for a numpy dtype. Structured and sub-array dtypes are refused."""
-
-    def __init__(self, spec: Any) -> None:
-        if not isinstance(spec, str):
-            raise pickle.UnpicklingError(f"dtype {type(spec).__name__} is not supported")
-        self.value = _plain(np.dtype(spec))
-
-    def __setstate__(self, state: tuple) -> None:
-        _version, byteorder, subdtype, names, fields = state[:5]
-        if (subdtype, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("structured dtypes are not supported")
-        self.value = _plain(self.value.newbyteorder(byteorder))
+_UNUSED = (  # opcodes that no feature file has: instances of classes, the extension registry, out-of-band buffers
+    pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.OBJ, pickle.INST, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+)  # fmt: skip
 
 
-def _plain(dtype: np.dtype) -> np.dtype:
-    if dtype.kind not in _KINDS or dtype.fields or dtype.subdtype:
-        raise pickle.UnpicklingError(f"dtype {dtype} is not supported")
-    return dtype
+class _Bounded:
+    """A file that nobody can ask for more than there is."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.readinto = file.readline, file.readinto
+
+    def read(self, n: int) -> bytes:
+        if n > 4096 and n > self._size - self._file.tell():
+            raise EOFError("it declares more bytes than it has")
+        return self._file.read(n)
 
 
-class _Array(np.ndarray):
-    """An array whose pickled state is checked before numpy takes it: sizes agree, objects come as a list."""
+class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+    """stdlib's interpreter, its opcodes restricted to plain data and charged to a budget."""
 
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, dtype, fortran, data = state
-        if not isinstance(dtype, _Dtype) or not all(type(n) is int and n >= 0 for n in shape):
-            raise pickle.UnpicklingError("malformed array")
-        dtype, count = dtype.value, math.prod(shape)
-        if dtype.hasobject:
-            fits = type(data) is list and len(data) == count
-        else:
-            data = data.encode("latin1") if type(data) is str else data  # written by Python 2
-            fits = type(data) is bytes and len(data) == count * dtype.itemsize
-        if not fits:
-            raise pickle.UnpicklingError("an array's data do not fit its shape")
-        super().__setstate__((version, shape, dtype, bool(fortran), data))
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
-
-_NDARRAY = "numpy.ndarray"  # what the name `numpy.ndarray` becomes: a word, not a class that could be called
-
-
-def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> np.ndarray:
-    if subtype is not _NDARRAY:
-        raise pickle.UnpicklingError("array subclasses are not supported")
-    return np.ndarray.__new__(_Array, (0,), np.int8)
-
-
-def _frombuffer(buffer: Any, dtype: Any, shape: Any, order: str, axis_order: Any = None) -> np.ndarray:
-    """Protocol 5 arrays, whose bytes lie in the file."""
-    if type(buffer) not in (bytes, bytearray) or not isinstance(dtype, _Dtype) or dtype.value.hasobject:
-        raise pickle.UnpicklingError("malformed array")
-    flat = np.frombuffer(buffer, dtype.value)
-    if axis_order is not None:
-        return flat.reshape(shape).transpose(axis_order)
-    return flat.reshape(shape, order=order)
-
-
-def _scalar(dtype: Any, data: Any = b"") -> Any:
-    if not isinstance(dtype, _Dtype) or dtype.value.hasobject:
-        raise pickle.UnpicklingError("malformed scalar")
-    data = data.encode("latin1") if type(data) is str else data
-    return np.frombuffer(data, dtype.value, 1)[0] if dtype.value.itemsize else dtype.value.type()
-
-
-def _dtype(spec: Any, align: Any = False, copy: Any = False) -> _Dtype:
-    return _Dtype(spec)
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Bytes as protocols 0-2 spell them."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"encoding {encoding} is not supported")
-    return text.encode("latin1")
-
-
-def _empty_bytes() -> bytes:
-    return b""
-
-
-def _zero() -> int:
-    """Default of the word tables in some word-level pickles, whose factory was a function of the writing script."""
-    return 0
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-    table: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _NDARRAY,
-        ("numpy", "dtype"): _dtype,
-        ("_codecs", "encode"): _encode,
-        ("collections", "OrderedDict"): OrderedDict,
-        ("collections", "defaultdict"): defaultdict,
-        ("__main__", "return_unk"): _zero,
-    }
-    for core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
-        table[core + ".multiarray", "_reconstruct"] = _reconstruct
-        table[core + ".multiarray", "scalar"] = _scalar
-        table[core + ".numeric", "_frombuffer"] = _frombuffer
-    for builtins in ("builtins", "__builtin__"):  # Python 3, Python 2
-        table[builtins, "bytes"] = _empty_bytes
-        for harmless in (list, dict, set, frozenset, int, float):
-            table[builtins, harmless.__name__] = harmless
-    return table
-
-
-_ALLOWED = _allowed()
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        super().__init__(file, encoding="latin1")
-        self._path = path
+    def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
+        super().__init__(_Bounded(file, size), encoding="latin1")
+        self._path, self._budget = path, Budget(size)
+        self._rebuild = Rebuild(self._budget)
 
     def find_class(self, module: str, name: str) -> Any:
         """A look-up in a table: nothing is imported, no attribute is followed."""
+        if "\r" in module + name:
+            raise pickle.UnpicklingError("carriage returns")
         try:
-            return _ALLOWED[module, name]
+            return self._rebuild.find(module, name)
         except KeyError:
-            raise DataError(
-                f"{self._path}: refused, the pickle names {module}.{name}; only numpy arrays, plain containers and "
-                "primitives are read"
-            ) from None
+            raise DataError(f"{self._path}: refused, {named(module, name)}") from None
+
+    def _decode_string(self, value: bytes) -> str:
+        return text_of(value)
+
+    def _put(self, index: int) -> None:
+        self._budget.take_place(index)
+        self.memo[index] = self.stack[-1]
+
+    def _push(self, value: Any) -> None:
+        self._budget.take_items(1)
+        self.append(value)
+
+    def _add_keys(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise pickle.UnpicklingError(f"adds items to a {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) is not str:
+                check_key(key)
+            target[key] = value
+
+    def _add(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not list:
+            raise pickle.UnpicklingError(f"adds items to a {type(self.stack[-1]).__name__}")
+        self.stack[-1].extend(items)
+
+    def _add_entries(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not set:
+            raise pickle.UnpicklingError(f"adds items to a {type(self.stack[-1]).__name__}")
+        for item in items:
+            check_key(item)
+            self.stack[-1].add(item)
+
+    def _frozen(self) -> None:
+        items = self.pop_mark()
+        for item in items:
+            check_key(item)
+        self._push(frozenset(items))
+
+    def _made_dict(self) -> None:
+        items = self.pop_mark()
+        self._push({})
+        self._add_keys(items)
+
+    def _marked(self, make: Any) -> None:
+        items = self.pop_mark()
+        self._push(make(items))
+
+    def _last(self, n: int) -> list[Any]:
+        items = self.stack[-n:]
+        del self.stack[-n:]
+        if len(items) < n:
+            raise pickle.UnpicklingError("the stack is empty")
+        return items
+
+    def _build(self) -> None:
+        made, state = self._last(2)
+        self.append(made)
+        self._rebuild.build(made, state)
+
+    def _unused(self) -> None:
+        raise pickle.UnpicklingError("it holds objects of classes, which no feature file does")
+
+    dispatch |= dict.fromkeys((code[0] for code in _UNUSED), _unused)
+    dispatch |= {
+        pickle.BUILD[0]: _build,
+        pickle.BINPUT[0]: lambda self: self._put(self.read(1)[0]),
+        pickle.LONG_BINPUT[0]: lambda self: self._put(int.from_bytes(self.read(4), "little")),
+        pickle.PUT[0]: lambda self: self._put(int(self.readline()[:-1])),
+        pickle.MEMOIZE[0]: lambda self: self._put(len(self.memo)),
+        pickle.EMPTY_LIST[0]: lambda self: self._push([]),
+        pickle.EMPTY_DICT[0]: lambda self: self._push({}),
+        pickle.EMPTY_SET[0]: lambda self: self._push(set()),
+        pickle.LIST[0]: lambda self: self._marked(list),
+        pickle.TUPLE[0]: lambda self: self._marked(tuple),
+        pickle.TUPLE1[0]: lambda self: self._push(tuple(self._last(1))),
+        pickle.TUPLE2[0]: lambda self: self._push(tuple(self._last(2))),
+        pickle.TUPLE3[0]: lambda self: self._push(tuple(self._last(3))),
+        pickle.DICT[0]: _made_dict,
+        pickle.FROZENSET[0]: _frozen,
+        pickle.APPEND[0]: lambda self: self._add(self._last(1)),
+        pickle.APPENDS[0]: lambda self: self._add(self.pop_mark()),
+        pickle.SETITEM[0]: lambda self: self._add_keys(self._last(2)),
+        pickle.SETITEMS[0]: lambda self: self._add_keys(self.pop_mark()),
+        pickle.ADDITEMS[0]: lambda self: self._add_entries(self.pop_mark()),
+    }
 
 
 def load_pickle(path: str | os.PathLike) -> Any:
     """The content of a pickle (protocols 0-5, numpy 1 or 2), with arrays as instances of np.ndarray.
 
-    Raises DataError, in one line, if the file is missing, is no pickle, is damaged, or names anything but numpy
-    arrays, plain containers and primitives. Nothing that a file names is imported or run.
+    Raises DataError, in one line, if the file is missing, is no pickle, is damaged, asks for more than a file of its
+    size can hold, or names anything but numpy arrays, plain containers and primitives. Nothing that a file names is
+    imported or run.
     """
     path = Path(path)
     try:
+        size = regular(path)
         with open(path, "rb") as file:
-            head = file.peek(24)[:24]
-            return _Unpickler(file, path).load()
+            content = _Unpickler(file, path, size).load()
+            check_tree(content, size)
+            return content
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise TransientDataError(f"{path}: no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise TransientDataError(f"{path}: cannot be read ({error.strerror})") from None
     except MemoryError:
-        raise DataError(f"{path}: does not fit into memory") from None
+        raise TransientDataError(f"{path}: does not fit into memory") from None
     except Exception as error:  # a damaged pickle may raise anything
-        if not head.startswith(b"\x80"):  # how every pickle since protocol 2 starts
-            what = f"it starts with {head!r}" if head else "it is empty"
-            raise DataError(f"{path}: not a pickle ({what}); download it again") from None
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if known := kind(path):
+            raise DataError(f"{path}: {known}") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: truncated or damaged ({reason}); download it again") from None
+
+
+def regular(path: Path) -> int:
+    """Size of a regular file. Raises OSError, or DataError for a device, a pipe or a folder."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{path}: cannot be read (Is a directory)")
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path}: cannot be read (not a regular file)")
+    return found.st_size

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.reader import Reader, as_text, where
+from bench.data.reader import Reader
 from bench.data.spec import DatasetSpec
+from bench.data.values import as_id, as_list, as_numbers, as_text
 from bench.errors import DataError
 
-READER = 1  # version of what is written here; part of every cache folder's name
+READER = 2  # version of what is written here; part of every cache folder's name
 _SPLITS = {"train": ("train",), "valid": ("dev", "valid"), "test": ("test",)}
 
 
@@ -39,6 +40,7 @@ def convert(data: Any, spec: DatasetSpec, features: str, source: Path, folder: P
         reader.save(split, "word_audio", reader.rows(split, "acoustic", acoustic, counts, ids))
         reader.save(split, "word_start", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         reader.save(split, "label", reader.labels(split, "label", labels, ids))
+        reader.note_word_copies(split, words, visual, acoustic, ids)
         reader.save_strings(split, ids, [" ".join(w) for w in words], words=words)
     return reader.meta()
 
@@ -59,15 +61,22 @@ def sample_lists(data: Any, source: Path, kind: str) -> dict[str, Sequence[Any]]
     return found
 
 
-def one_number(label: Any) -> float:
-    """A label stored as a number or as an array of one. Raises ValueError otherwise."""
-    return float(np.asarray(label).reshape(()) if np.size(label) == 1 else np.nan)
+def label_of(label: Any) -> np.ndarray:
+    """A sample's label, stored as a number or as an array of one (or of seven: reader.py). Raises ValueError."""
+    return as_numbers(label, words=True).reshape(-1)
 
 
-def _sample(sample: Any) -> tuple[list[str], Any, Any, float, str]:
+def as_words(value: Any) -> list[str]:
+    """A sample's words. Raises ValueError where they are one string, or anything but strings."""
+    if isinstance(value, (str, bytes)):
+        raise ValueError("words that are one string; split it at its blanks")
+    return [as_text(w) for w in as_list(value, "a list of words")]
+
+
+def _sample(sample: Any) -> tuple[list[str], Any, Any, np.ndarray, str]:
     inner, label, segment = sample
     words, visual, acoustic, *actual = inner
-    return [as_text(w) for w in (actual[0] if actual else words)], visual, acoustic, one_number(label), as_text(segment)
+    return as_words(actual[0] if actual else words), visual, acoustic, label_of(label), as_id(segment)
 
 
 class WordReader(Reader):
@@ -77,13 +86,23 @@ class WordReader(Reader):
         """parse(sample) of every sample; DataError where one is not built as `shape` says or has no words."""
         found = []
         for i, sample in enumerate(samples):
+            if isinstance(sample, (str, bytes, Mapping)):
+                raise DataError(f"{self.source}: {split} sample {i} is not {shape}")
             try:
                 found.append(parse(sample))
-            except (TypeError, ValueError):
+            except TypeError:
                 raise DataError(f"{self.source}: {split} sample {i} is not {shape}") from None
+            except ValueError as error:
+                why = "" if "unpack" in str(error) else f": it has {error}"
+                raise DataError(f"{self.source}: {split} sample {i} is not {shape}{why}") from None
             if not found[-1][0]:
                 raise DataError(f"{self.source}: {split} sample {i} ({found[-1][-1]!r}) has no words")
         return found
+
+    def note_word_copies(self, split: str, words: list[list[str]], visual: list, acoustic: list, ids: list[str]) -> None:
+        """`note_copies` of samples that are lists of words."""
+        said = [np.frombuffer(" ".join(w).encode(), np.uint8) for w in words]
+        self.note_copies(split, (said, visual, acoustic), ids)
 
     def rows(
         self, split: str, name: str, values: list[Any], counts: list[int], ids: list[str], spare: bool = False
@@ -94,10 +113,13 @@ class WordReader(Reader):
         """
         parts, owners = [], np.repeat(np.arange(len(counts)), counts)
         for i, (value, n) in enumerate(zip(values, counts)):
-            array = np.asarray(value)
             if n == 0:
                 continue
-            if array.dtype.kind not in "biuf" or array.ndim != 2:
+            try:
+                array = as_numbers(value)
+            except ValueError as error:
+                raise self.error(split, name, f"of {ids[i]!r} is no table of numbers: it has {error}") from None
+            if array.ndim != 2:
                 shape = f"shape {list(array.shape)}, {array.dtype}"
                 raise self.error(split, name, f"of {ids[i]!r} is no table of numbers ({shape})")
             if len(array) < n or len(array) > n and not spare:
@@ -105,18 +127,6 @@ class WordReader(Reader):
             if len(array) > n:
                 self.counts[name + ": {} samples have more rows than words; the last ones are not read"] += 1
             self.same_shape(split, name, array.shape[1:])
-            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is reported below
-                parts.append(array[:n].astype(np.float32))
-        return self._finite(split, name, np.concatenate(parts), [ids[i] for i in owners])
-
-    def _finite(self, split: str, name: str, array: np.ndarray, owners: list[str]) -> np.ndarray:
-        """NaN, and -inf in acoustic, become 0. owners [W]: the id of each row's sample."""
-        for what, bad in (("NaN", np.isnan(array)), ("-inf", np.isneginf(array) if name == "acoustic" else None)):
-            if bad is not None and bad.any():
-                array = np.where(bad, np.float32(0), array)
-                self.counts[f"{name}: {{}} values of {what} set to 0"] += int(bad.sum())
-        if (infinite := np.isinf(array)).any():
-            raise self.error(split, name, f"has {where(infinite, owners)} of inf; mend the file")
-        if not array.any():
-            self.warnings.append(f"{split}/{name} is zero everywhere")
-        return array
+            parts.append(array[:n])
+        rows, names = np.concatenate(parts), [ids[i] for i in owners]
+        return self.single(split, name, rows, names, audio=name == "acoustic", nan="zero")
