@@ -15,10 +15,14 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.folders import recall, remember
+from bench.found import read_folders, suite_of
 from bench.launch.worker import Outcome
-from bench.matrix import Job, expand
+from bench.manifest import read_manifest, suites_run, write_manifest
+from bench.matrix import Experiment, Job, expand
 from bench.measure.spec import Measure
-from bench.plan import Plan, find_data, make_plan, read_manifest, write_manifest
+from bench.plan import Plan, find_data, make_plan, restricted
+from bench.settings import variant_name
 from bench.store import DONE, FAILED, Store
 from bench.suites import suite as suite_named
 from bench.trails import Trail
@@ -29,10 +33,11 @@ Notify = Callable[[Outcome], None]
 def plan(
     artefacts: Iterable[str] = (), suite: str = "quick", data: str | Path | None = None,
     results: str | Path = "results", seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
-    everything: bool = False,
+    everything: bool = False, variant: str = "",
 ) -> Plan:
     """The jobs that artefacts need in a suite, and the state of each. No artefact named: the suite's own, or, with
-    `everything`, all there are. `settings`: as after --set, "train.max_epochs=5"."""
+    `everything`, all there are. `settings`: as after --set, "train.max_epochs=5"; what they change stands beside the
+    default's results, under the name `variant` where one is given."""
     from experiments import select
 
     s = suite_named(suite)
@@ -41,7 +46,9 @@ def plan(
         raise BenchError(f"--data {data}: no such folder")
     named = list(artefacts)
     chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
-    return make_plan(chosen, s, Store(results), data, seeds, only, settings)
+    if variant:
+        variant_name(variant, settings)
+    return make_plan(chosen, s, Store(results), data, seeds, only, settings, variant)
 
 
 @dataclass
@@ -68,6 +75,7 @@ def run(
 
     store = Store(results)
     write_manifest(wanted, store, seeds)
+    remember(store.root, None if data is None else Path(data))
     jobs = [*wanted.todo(retry_failed), *wanted.figures.to_measure(retry_failed)]
     outcomes: list[Outcome] = []
     if jobs:
@@ -116,35 +124,68 @@ def tune(
 
 def report(
     artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
-    data: str | Path | None = None, out: str | Path | None = None,
+    data: str | Path | None = None, out: str | Path | None = None, *, seeds: int | None = None, only: str | None = None,
+    variants: bool = False,
 ) -> Path:
-    """Render what is stored; returns the path of index.html. `suite` None: the one that was run last."""
+    """Render what is stored; returns the path of index.html. `suite` None: the one that was run last. `seeds` and `only`
+    show a part of it; `variants`: everything that ran with other settings is a row of its own."""
     from bench.report.build import build
+    from bench.report.folder import claimed
+    from bench.report.payload import Rerun
 
     store = Store(results)
     if not store.root.is_dir():
         raise BenchError(f"no results in {store.root}; `bench run` makes them, --results names another folder")
     name = suite or _last_suite(store)
-    chosen, adapted = _as_run(artefacts, store, name)
-    if not chosen:
-        raise BenchError(f"suite '{name}' was not run into {store.root} yet; `bench run --suite {name}` does that")
+    chosen, departures = as_run(artefacts, results, name, only, variants)
     hashes = {}
     if data is not None:
         found = find_data((c for e in chosen for c in e.configs()), Path(data))
         hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
-    folder = Path(out) if out else Path("reports") / name
-    return build(chosen, store, folder, suite=name, data_hashes=hashes, adapted=adapted)
+    folder = data or recall(store.root)
+    rerun = Rerun(name, str(results), "DIR" if folder is None else str(folder))
+    return build(
+        chosen, store, claimed(store, name, out), suite=name, data_hashes=hashes, seeds=seeds, adapted=departures, rerun=rerun,
+    )
+
+
+def as_run(
+    artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None, only: str | None = None,
+    variants: bool = False,
+) -> tuple[list[Experiment], list[str]]:
+    """(artefacts as they were run, where that departs from their definition). Raises BenchError where nothing was run,
+    or nothing of what is asked for."""
+    from experiments import select
+
+    store, named = Store(results), list(artefacts)
+    name = suite or _last_suite(store)
+    wanted, s = select(named), suite_named(name)
+    if name in suites_run(store):
+        chosen, departures = read_manifest(wanted, store, s, variants)
+    elif not suites_run(store):
+        chosen, departures = read_folders(wanted, store, s, variants)
+    else:
+        raise BenchError(f"suite '{name}' was not run into {store.root} yet; `bench run --suite {name}` does that")
+    if not chosen:
+        what = ", ".join(named) or "no artefact"
+        raise BenchError(f"{what}: nothing of it was run into {store.root} in suite '{name}'; `bench list` says what there is")
+    if only:
+        chosen = [part for e in chosen if (part := restricted(e, only)).rows]
+        if not chosen:
+            raise BenchError(f"--only {only}: no cell that was run into {store.root} matches")
+    return chosen, departures
 
 
 def watch(
     seconds: float, artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
-    data: str | Path | None = None, out: str | Path | None = None, say: Callable[[str], None] = print,
+    data: str | Path | None = None, out: str | Path | None = None, say: Callable[[str], None] = print, **part: Any,
 ) -> Path:
-    """Render every so many seconds until no job of the artefacts is missing."""
+    """Render every so many seconds until no job of the artefacts is missing. `part`: as for report."""
     store, named = Store(results), list(artefacts)
     while True:
-        page = report(named, results, suite, data, out)
-        jobs = expand(_as_run(named, store, suite or _last_suite(store))[0])
+        page = report(named, results, suite, data, out, **part)
+        chosen, _ = as_run(named, results, suite, part.get("only"), part.get("variants", False))
+        jobs = expand(chosen, part.get("seeds"))
         ended = sum(store.status(j) in (DONE, FAILED) for j in jobs)
         say(f"{ended} of {len(jobs)} ended: {page}")
         if ended == len(jobs):
@@ -152,17 +193,12 @@ def watch(
         time.sleep(seconds)
 
 
-def _as_run(artefacts: Iterable[str], store: Store, name: str) -> tuple[list, list[str]]:
-    from experiments import select
-
-    return read_manifest(select(artefacts), store, name)
-
-
 def _last_suite(store: Store) -> str:
-    plans = sorted((store.root / "plans").glob("*.json"), key=lambda p: p.stat().st_mtime)
-    if not plans:
+    found = suites_run(store)
+    name = found[-1] if found else suite_of(store)
+    if name is None:
         raise BenchError(f"no results in {store.root}; `bench run` makes them, --results names another folder")
-    return plans[-1].stem
+    return name
 
 
 def results(folder: str | Path = "results") -> pd.DataFrame:

@@ -23,7 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
     where.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds, from 1111 (default: the artefact's own)")
     where.add_argument("--only", metavar="GLOB", help="only jobs whose id, folder or dataset/backbone+mixer matches")
-    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, fraction or features")
+    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, fraction or features; the cells that this changes stand beside the defaults")
+    where.add_argument("--as", dest="variant", metavar="NAME", default="", help="what reports call the cells that --set changes (default: the settings)")
 
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text, parents=list(parents))
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("artefacts", nargs="*", metavar="ARTEFACT")
     reporting.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: reports/<suite>)")
     reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
+    reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
     reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
     auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
     auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")
@@ -131,7 +133,8 @@ def _make_plan(args: argparse.Namespace, everything: bool = False):
     from bench import api
 
     return api.plan(
-        args.artefacts, args.suite or "quick", args.data, args.results, args.seeds, args.only, args.settings, everything
+        args.artefacts, args.suite or "quick", args.data, args.results, args.seeds, args.only, args.settings, everything,
+        args.variant,
     )
 
 
@@ -245,8 +248,11 @@ def _report(args: argparse.Namespace) -> int:
                 raise BenchError(f"--compare {folder}: no such folder")
         print(compare(*args.compare, args.out or Path("reports/compare")))
         return 0
+    if args.settings or args.variant:
+        raise BenchError("report shows what was run: --variants shows all that ran with other settings, --only a part; --set belongs to `bench run`")
     what = (args.artefacts, args.results, args.suite, args.data, args.out)
-    print(api.watch(args.watch, *what, lambda line: print(line, flush=True)) if args.watch else api.report(*what))
+    part = {"seeds": args.seeds, "only": args.only, "variants": args.variants}
+    print(api.watch(args.watch, *what, lambda line: print(line, flush=True), **part) if args.watch else api.report(*what, **part))
     return 0
 
 

@@ -66,9 +66,9 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
         draw = numpy_stream(c.dataset, c.backbone, job.seed, "fraction")
         rows = train_subset(dataset.train_size, c.fraction, draw)
     tokens = model_class.needs_tokens and getattr(params, "encoder", "") != encoders.NONE
+    unimodal = model_class.needs_unimodal or model_class.wants_unimodal and dataset.has_unimodal
     return Resident(
-        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=model_class.needs_unimodal,
-        train_index=rows,
+        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=unimodal, train_index=rows
     )
 
 

@@ -133,10 +133,18 @@ class Row:
     points: tuple[str, ...] = ()  # of its config's corruption sweep; their mean is printed (bench/data/corruption)
     note: str = ""
     beside: bool = False  # a row of ours that the paper does not print: in no claim, no ranking, no comparison
+    departs: str = ""  # name of a variant: ran with other settings than the experiment's, so that it judges no paper
+    settings: tuple[str, ...] = ()  # of a variant, as after --set
+    seeds: int = 0  # of a variant; 0: the experiment's
 
     @property
     def key(self) -> tuple[str, str, str]:
         return (self.backbone, self.method, self.variant)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the row is none of the paper's: it is in no claim, ranking or comparison."""
+        return self.beside or bool(self.departs)
 
 
 @dataclass(frozen=True)
@@ -155,11 +163,33 @@ class Experiment:
     primary: str = ""  # metric of the family
     notes: tuple[str, ...] = ()  # choices of ours that the paper leaves open
     figure: Params = field(default_factory=lambda: _EMPTY)  # kind and axes, for report/figures.py
+    variant: str = ""  # name of the variant that all of it is of, in a figure drawn beside the default's
     doc: str = ""
 
     def configs(self) -> list[Config]:
         """The distinct configs of all rows, in print order."""
         return list(dict.fromkeys(c for row in self.rows for c in row.cells.values() if c is not None))
+
+    def wanted(self, n_seeds: int | None = None) -> dict[Config, int]:
+        """Config -> how many seeds are wanted of it, in print order; `n_seeds` overrides the experiment's number."""
+        found: dict[Config, int] = {}
+        for row in self.rows:
+            n = self.seeds_of(row, n_seeds)
+            for c in row.cells.values():
+                if c is not None:
+                    found[c] = max(n, found.get(c, 0))
+        return found
+
+    def seeds_of(self, row: Row, n_seeds: int | None = None) -> int:
+        """How many seeds a row wants."""
+        if not self.seeds:
+            return 0
+        return (row.seeds or self.seeds) if n_seeds is None else n_seeds
+
+
+def dataset_name(dataset: str) -> str:
+    """The published dataset behind a name: "mosi" of "synthetic-mosi-full"."""
+    return dataset.removeprefix("synthetic-").removesuffix("-full") if dataset.startswith("synthetic-") else dataset
 
 
 def seeds(n: int) -> tuple[int, ...]:
@@ -172,7 +202,7 @@ def expand(experiments: Iterable[Experiment], n_seeds: int | None = None) -> lis
     time every cell has one run. `n_seeds` overrides the number of every experiment that trains anything."""
     wanted: dict[tuple[int, Config], Job] = {}
     for e in experiments:
-        for c in e.configs() if e.seeds else ():
-            for i, s in enumerate(seeds(e.seeds if n_seeds is None else n_seeds)):
+        for c, n in e.wanted(n_seeds).items():
+            for i, s in enumerate(seeds(n)):
                 wanted.setdefault((i, c), Job(c, s))
     return [wanted[k] for k in sorted(wanted, key=lambda k: k[0])]  # sorted is stable

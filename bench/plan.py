@@ -6,7 +6,7 @@ Torch-free: `bench list` and `bench plan` answer at once.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from bench import encoders, estimate
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.dataset import fingerprint, is_synthetic, locate, spec
 from bench.errors import BenchError
-from bench.matrix import Config, Experiment, Job, expand
+from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
-from bench.store import FAILED, MISSING, STALE, Store, read_json, write_json
+from bench.store import FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
 
 
@@ -48,6 +48,9 @@ class Plan:
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # "cpu", "gpu" -> config id -> of one job
     n_seeds: int | None = None  # overrides each experiment's own number
     figures: Wanted = field(default_factory=Wanted)  # what figures want measured of the jobs
+    base: list[Experiment] = field(default_factory=list)  # the artefacts without --set
+    settings: tuple[str, ...] = ()  # as after --set
+    variant: str = ""  # what --as calls the cells that they change
 
     def todo(self, retry_failed: bool = False) -> list[Job]:
         """Jobs to run now: missing and stale ones that are not blocked, and failed ones on request."""
@@ -75,8 +78,9 @@ class Plan:
         return found
 
 
-def _with_settings(e: Experiment, settings: Any) -> Experiment:
-    return replace(e, figure={**e.figure, "settings": settings})
+def with_figure_settings(e: Experiment, settings: Any) -> Experiment:
+    """The experiment with other settings of its figure's measures; the same where they are None."""
+    return e if settings is None else replace(e, figure={**e.figure, "settings": settings})
 
 
 def map_configs(e: Experiment, change: Any) -> Experiment:
@@ -120,6 +124,18 @@ def _selected(job: Job, only: str) -> bool:
     return any(fnmatchcase(name, only) for name in (job.id, job.folder, f"{c.dataset}/{c.backbone}+{c.mixer}"))
 
 
+def restricted(e: Experiment, only: str) -> Experiment:
+    """The part of an experiment that a selection of jobs means: its cells, and no column without one."""
+    def wanted(c: Config | None, row: Row) -> bool:
+        return c is not None and any(_selected(Job(c, s), only) for s in of_seeds(e.seeds_of(row) or 1))
+
+    rows = tuple(
+        replace(r, cells=kept) for r in e.rows if (kept := {g: c for g, c in r.cells.items() if wanted(c, r)})
+    )
+    groups = {g for r in rows for g in r.cells}
+    return replace(e, rows=rows, columns=tuple(c for c in e.columns if c.group in groups or "" in groups or not c.group))
+
+
 def find_data(configs: Iterable[Config], data_dir: Path | None) -> dict[tuple[str, str], Found]:
     """Look every (dataset, features) pair up in the data folder; hashes are remembered between calls."""
     found = {}
@@ -146,32 +162,36 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
 
 def make_plan(
     experiments: Sequence[Experiment], suite: Suite, store: Store, data_dir: Path | None = None,
-    seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
+    seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (), variant: str = "",
 ) -> Plan:
     """Adapt the artefacts to the suite and the data at hand and look up the state of every job. `settings` change the
-    cells that `only` selects, and no others."""
+    cells that `only` selects, and no others; what they change is kept as a variant, beside the default's results and
+    under the name `variant` (bench/manifest.py)."""
     adapted: list[str] = []
     n_seeds = suite.seeds if seeds is None else seeds
 
+    @cache
     def fitted(c: Config) -> Config:
         changed, reasons = fit_to_data(c, data_dir)
         adapted.extend(r for r in reasons if r not in adapted)
         return changed
 
-    def adjusted(e: Experiment) -> Experiment:
+    def adjusted(e: Experiment) -> tuple[Experiment, Experiment]:
         if "settings" in e.figure:
-            e = _with_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
+            e = with_figure_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
         numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
+        base = map_configs(e, lambda c: fitted(suite.adapt(c)))
+        if not settings:
+            return base, base
 
         def change(c: Config) -> Config:
             changed = fitted(overridden(suite.adapt(c), settings))
-            if not settings or not only or any(_selected(Job(changed, s), only) for s in numbers):
-                return changed
-            return fitted(suite.adapt(c))
+            return changed if not only or any(_selected(Job(changed, s), only) for s in numbers) else fitted(suite.adapt(c))
 
-        return map_configs(e, change)
+        return base, map_configs(e, change)
 
-    ours = [adjusted(e) for e in experiments]
+    both = [adjusted(e) for e in experiments]
+    base, ours = [b for b, _ in both], [o for _, o in both]
     found = find_data((c for e in ours for c in e.configs()), data_dir)
     jobs = [j for j in expand(ours, n_seeds) if not only or _selected(j, only)]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
@@ -183,7 +203,9 @@ def make_plan(
     status = {j.id: store.status(j, hashes) for j in jobs}
     expected = {d: estimate.seconds(jobs, status, store, d) for d in (estimate.CPU, estimate.GPU)}
     figures = wanted(ours, n_seeds, jobs, status, blocked, store)
-    return Plan(suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures)
+    return Plan(
+        suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
+    )
 
 
 def _encoder_reason(c: Config) -> str:
@@ -193,45 +215,3 @@ def _encoder_reason(c: Config) -> str:
         if not present:
             return reason
     return ""
-
-
-# --- what was run, so that a report needs neither the data nor the flags of the run ---------------------------------
-
-def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
-    """Merge the plan's cells into <results>/plans/<suite>.json. Running some cells alone, or with fewer seeds, changes
-    nothing about the others: a cell that was not selected stays as it was run before."""
-    path = store.root / "plans" / f"{plan.suite.name}.json"
-    old = read_json(path) or {"artefacts": {}}
-    selected = {j.config.id for j in plan.jobs}
-    for e in plan.experiments:
-        before = old["artefacts"].get(e.id, {})
-        earlier = {tuple(name): c for *name, c in before.get("cells", ())}
-        cells = [((*r.key, group), c) for r in e.rows for group, c in r.cells.items() if c is not None]
-        old["artefacts"][e.id] = {
-            "seeds": e.seeds and max(before.get("seeds", 0), seeds or plan.suite.seeds or e.seeds),
-            "cells": [
-                [*name, c.as_dict() if c.id in selected else earlier.get(name, c.as_dict())] for name, c in cells
-            ],
-            **({"settings": e.figure["settings"]} if "settings" in e.figure else {}),
-        }
-    old["adapted"] = sorted({*old.get("adapted", []), *plan.adapted})
-    write_json(path, old)
-
-
-def read_manifest(experiments: Sequence[Experiment], store: Store, suite: str) -> tuple[list[Experiment], list[str]]:
-    """(experiments as they were last run in the suite, adaptations). Artefacts never run are left out."""
-    manifest = read_json(store.root / "plans" / f"{suite}.json")
-    if manifest is None:
-        return [], []
-    out = []
-    for e in experiments:
-        ran = manifest["artefacts"].get(e.id)
-        if ran is None:
-            continue
-        cells = {(b, m, v, g): Config(**c) for b, m, v, g, c in ran["cells"]}
-        rows = tuple(
-            replace(r, cells={g: cells.get((*r.key, g), c) for g, c in r.cells.items()}) for r in e.rows
-        )
-        e = replace(e, rows=rows, seeds=ran["seeds"])
-        out.append(_with_settings(e, ran["settings"]) if "settings" in ran else e)
-    return out, manifest.get("adapted", [])

@@ -55,6 +55,33 @@ def constants(kind: str, name: str) -> dict[str, object]:
     return _literals(_folder(kind) / f"{name}.py")
 
 
+def parameters(kind: str, name: str) -> dict[str, object]:
+    """The literal defaults of a component's `Params`, read without importing it: {"rank": 3, ...}."""
+    _known(kind, name)
+    return _defaults(_folder(kind) / f"{name}.py")
+
+
+@lru_cache
+def _defaults(path: Path) -> dict[str, object]:
+    classes = {n.name: n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
+
+    def of(name: str) -> dict[str, object]:
+        if name not in classes:
+            return {}
+        found: dict[str, object] = {}
+        for base in classes[name].bases:
+            found |= of(base.id) if isinstance(base, ast.Name) else {}
+        for node in classes[name].body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+                try:
+                    found[node.target.id] = ast.literal_eval(node.value)
+                except ValueError:
+                    continue
+        return found
+
+    return of("Params")
+
+
 def version(kind: str, name: str) -> int:
     """The component's VERSION, which is part of the identity of every job that uses it."""
     return int(constants(kind, name)["VERSION"])

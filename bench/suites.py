@@ -89,6 +89,12 @@ def fit_to_data(c: Config, data_dir: Path | None) -> tuple[Config, list[str]]:
     return c, []
 
 
+def fitted_settings(backbone: str) -> tuple[tuple[str, Any], ...]:
+    """The settings (name, value) that fit_to_data may give a backbone."""
+    text = ("backbone.text_state", "valid")
+    return {"tfn": (text,), "lmf": (text,), "mult": (("features", "aligned"),)}.get(backbone, ())
+
+
 SUITES = {
     s.name: s
     for s in (

@@ -28,7 +28,7 @@ from typing import Any
 from bench import registry
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.errors import BenchError
-from bench.matrix import Column, Config
+from bench.matrix import Column, Config, canonical
 from bench.metrics import METRICS, higher_is_better
 from bench.train import protocol
 
@@ -55,10 +55,36 @@ def toml(name: str) -> dict[str, Any]:
 def sections(paper: str, backbone: str) -> list[dict[str, Any]]:
     """What the hyperparameter files say of a backbone in a paper's runs, the base first; later ones win. A file
     baselines/<backbone>.toml is all about that backbone, the others have a section each."""
-    return [
-        *(toml(name).get(backbone, {}) for name in ("msena", "finetuned", "systems")), toml(f"baselines/{backbone}"),
-        toml(paper).get(backbone, {}),
-    ]
+    return [section for _, section in _named_sections(paper, backbone)]
+
+
+def _named_sections(paper: str, backbone: str) -> list[tuple[str, dict[str, Any]]]:
+    shared = [(name, toml(name).get(backbone, {})) for name in ("msena", "finetuned", "systems")]
+    own = f"baselines/{backbone}"
+    return [*shared, (own, toml(own)), (paper, toml(paper).get(backbone, {}))]
+
+
+def origin(paper: str, config: Config, setting: str, value: Any) -> str:
+    """Which hyperparameter file gives a paper's config a setting ("train.lr", "mixer.p_mix") of this value, and on whose
+    authority; "" where none does."""
+    room, _, name = setting.partition(".")
+    found = ""
+    if room == "mixer":
+        section = toml("mixers").get(paper, {})
+        mine = section.get(config.mixer, {})
+        places = (mine.get("params", {}), mine.get(config.dataset, {}), mine.get(config.backbone, {}).get(config.dataset, {}))
+        if any(name in place and canonical(place[name]) == value for place in places):
+            found = _words("mixers", section.get("source", ""))
+    for file, section in _named_sections(paper, config.backbone):
+        mine = section.get(config.dataset, {}) if isinstance(section, Mapping) else {}
+        part = mine.get({"backbone": "params", "train": "train"}.get(room, ""), {})
+        if name in part and canonical(part[name]) == value or setting == "features" and {**section, **mine}.get("features") == value:
+            found = _words(file, mine.get("source", section.get("source", "")))
+    return found
+
+
+def _words(file: str, source: str) -> str:
+    return f"{file}.toml" + (f": {source}" if source else "")
 
 
 def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import pytest
 
 from bench.cli import main
 from bench.data.tools import write_synthetic
-from bench.plan import make_plan, read_manifest, write_manifest
+from bench.manifest import read_manifest, write_manifest
+from bench.plan import make_plan
 from bench.store import Store
 from bench.suites import suite
 from experiments import select
@@ -138,7 +139,7 @@ def test_run_fails_report_is_built_and_exit_code_is_1(capsys, tmp_path):
 
 
 def test_settings_change_the_selected_cells_and_the_record_keeps_the_others(tmp_path):
-    """Two runs of parts of one table, each with settings of its own, are one table in the report."""
+    """Two runs of parts of one table, each with settings of its own, are one table in the report, beside the defaults."""
     store, table = Store(tmp_path), select(["msmix-t1"])[0]
 
     def record(only, *settings):
@@ -150,11 +151,10 @@ def test_settings_change_the_selected_cells_and_the_record_keeps_the_others(tmp_
     assert {c.train.get("lr") == 0.5 for c in first.experiments[0].configs() if c.backbone == "lmf"} == {True}
     assert {c.train.get("lr") == 0.5 for c in first.experiments[0].configs() if c.backbone != "lmf"} == {False}
     record("synthetic-mosi/tfn+none", "train.lr=0.25")
-    rates = {
-        (c.backbone, c.mixer): c.train.get("lr") for c in read_manifest([table], store, "quick")[0][0].configs()
-    }
-    assert rates["lmf", "none"] == rates["lmf", "msmix"] == 0.5 and rates["tfn", "none"] == 0.25
-    assert not {0.5, 0.25} & {v for (b, m), v in rates.items() if b != "lmf" and (b, m) != ("tfn", "none")}
+    rows = read_manifest([table], store, suite("quick"))[0][0].rows
+    rates = {(r.backbone, r.method, r.departs): r.cells["MOSI"].train.get("lr") for r in rows}
+    assert rates["LMF", "plain", "lr=0.5"] == rates["LMF", "MS-Mix", "lr=0.5"] == 0.5 and rates["TFN", "plain", "lr=0.25"] == 0.25
+    assert len(rates) == len(table.rows) + sum(r.backbone == "LMF" for r in table.rows) + 1 and not {0.5, 0.25} & {v for (_, _, departs), v in rates.items() if not departs}
 
 
 def test_doctor_says_what_will_run(capsys, monkeypatch, tmp_path):

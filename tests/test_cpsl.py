@@ -16,6 +16,7 @@ from bench.train.protocol import Protocol, from_params
 
 pytest.importorskip("transformers")
 
+STREAMS = ("audio", "vision")
 ROWS = registry.constants("models", "cpsl")["TABLE2_ROWS"]
 SWITCHES = ("ame", "gm", "ge", "cp", "sl")
 OFF = {"dropout": 0.0, "head_dropout": 0.0, "pooler_dropout": 0.0}
@@ -233,6 +234,45 @@ def test_rows_start_from_the_same_weights_and_differ_by_the_variance_heads_alone
         assert missing == (set() if params["ame"] else {n for n in full if ".variance." in n}), row
 
 
+def test_new_layers_start_as_ithps_do():
+    """normal(0, 0.02) with zero bias: "everything unsaid follows ITHP"."""
+    model = make(inter=64, fused=64)
+    own = [layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear) and "text_encoder" not in name]
+    assert len(own) == 2 * 3 + 3 + 1 + 2 + 2 * 2 + 3  # encoders, fusion, W_p, readout, decoders, unimodal heads
+    weights = torch.cat([layer.weight.flatten() for layer in own])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.02) and abs(weights.mean().item()) < 1e-4
+    assert all((layer.bias == 0).all() for layer in own)
+    spreads = [layer.weight.std().item() for layer in own if layer.weight.numel() > 1000]
+    assert len(spreads) == 11 and spreads == pytest.approx([0.02] * 11, rel=0.06)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(None, math.log(2)), (0.006, 0.006), (2.0, 2.0)])
+def test_the_latents_variance_starts_where_asked(start, expected):
+    model, batch = make(initial_variance=start).eval(), make_batch()
+    for m in STREAMS:
+        variance = model.encoders[m](model.scale[m](batch[m])).variance
+        assert variance.mean().item() == pytest.approx(expected, rel=0.03)
+        features = batch[m]
+        assert start is not None or expected > 50 * model.scale[m](features).var(-1, unbiased=False).mean() > 0
+
+
+def test_beside_ge_the_penalty_changes_what_the_optimiser_sees_by_two_percent():
+    torch.manual_seed(0)
+    spread, c = 0.3, 1 - math.tanh(1)
+    norms = {}
+    for eta in (1.0, 0.5):
+        grads = {m: [spread * torch.randn(400, 400)] for m in ("audio", "vision")}
+        grads["audio"][0] *= 1.001  # the better one has the larger norm, so that CP applies
+        grads["vision"][0] *= 0.9
+        step = modulation.modulate(
+            grads, scalars(audio=1.0, vision=1.0 + 1e-6), modulation.Modulation(alpha=1.0, eta=eta)
+        )
+        assert step.conflict == {"audio": 1, "vision": 0}
+        norms[eta] = grads["audio"][0].std().item() / spread
+    assert norms[1.0] == pytest.approx(math.sqrt(1 + c**2), rel=0.01)  # 1.028
+    assert norms[0.5] == pytest.approx(math.sqrt(1 + c**2 / 4), rel=0.01)  # 1.007
+
+
 LOSSES = {"lambda_recon": "recon", "lambda_uni": "uni", "lambda_div": "div", "lambda_stat": "stat"}
 
 
@@ -400,6 +440,8 @@ def test_a_samples_audio_reaches_its_prediction_unless_cls_is_pooled():
     for pool, reaches in (("mean", True), ("first", False)):
         model = make(pool=pool).eval()
         with torch.no_grad():
+            for _, q in model.own_named_parameters():  # initial weights would pass 1e-9 of it on
+                q.mul_(20)
             one, two = model(batch).prediction, model(other).prediction
         assert bool((one[0] - two[0]).abs() > 1e-6) == reaches
         torch.testing.assert_close(one[1:], two[1:], rtol=1e-5, atol=1e-6)
@@ -510,6 +552,8 @@ def test_scaling_by_the_training_extremes_is_kept_with_the_weights():
     ({"gm": False}, "set gm to true"),
     ({"lambda_uni": 0.0}, "unimodal heads"),
     ({"ame": False, "diversity": "gaussian"}, "variances of ame"),
+    ({"inter": 1}, "inter must be at least 2"),
+    ({"initial_variance": 0.0}, "initial_variance must be above 0"),
 ])
 def test_unusable_parameters_are_named_in_one_line(params, words_of_it):
     with pytest.raises(BenchError, match=words_of_it):

@@ -26,7 +26,7 @@ def test_parameters_are_the_printed_numbers(dataset, printed):
     sizes = dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072)
     albert = transformers.AlbertModel(transformers.AlbertConfig(**sizes))
     count = sum(p.numel() for module in (make(dataset), albert) for p in module.parameters())
-    assert count == printed and Model.pooler
+    assert count == printed and Model.with_pooler
 
 
 def test_the_preparation_trains_each_encoder_by_its_own_loss_alone():

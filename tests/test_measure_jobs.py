@@ -16,7 +16,8 @@ from bench.matrix import Experiment, Job, Row, expand
 from bench.measure import numbers
 from bench.measure.needs import Measure, measure_of, measures, point
 from bench.measure.spec import fail, load, load_numbers
-from bench.plan import make_plan, read_manifest, write_manifest
+from bench.manifest import read_manifest, write_manifest
+from bench.plan import make_plan
 from bench.report.build import tidy
 from bench.report.tables import make_table
 from bench.report.verdict import Reported
@@ -105,7 +106,7 @@ def test_quick_settings_are_smaller_and_the_report_finds_them(tmp_path):
     small = measures(plan.experiments[0])[0].measure
     assert small.settings["points"] < measures(chosen[0])[0].measure.settings["points"]
     write_manifest(plan, store, None)
-    assert measures(read_manifest(chosen, store, "quick")[0][0])[0].measure == small
+    assert measures(read_manifest(chosen, store, suite("quick"))[0][0])[0].measure == small
     names = {c.backbone_params.get("encoder") for e in make_plan(FIGURES.values(), suite("quick"), store).experiments for c in e.configs()}
     assert names <= {None, "tiny", "none"}, "the quick suite downloads nothing"
 

@@ -199,7 +199,7 @@ def test_each_cell_carries_its_runs_and_its_command(official):
     record = data["cells"]["msmix-t1"][row(official.table, "MulT", "Manifold Mix") * columns + AVG]
     config = data["configs"][record["c"][0]]
     assert record["s"] == "fdddd" and record["v"][0] is None
-    assert config["cmd"] == f"bench run {{artefact}} --suite real --only '{config['id']}-s*' --data DIR --retry-failed"
+    assert config["cmd"] == f"bench run {{artefact}} --suite real --only '{config['id']}-s*' --seeds 5 --data DIR --retry-failed"
     done = dict(zip(data["fields"], config["runs"][1]))
     decoded = {f: data["levels"][f][done[f]] for f in ("commit", "code_hash", "data_sha256", "device", "torch")}
     assert decoded == {"commit": planted.env(1)["commit"], "code_hash": "c0de" * 4, "data_sha256": planted.DATA_HASH,

@@ -28,25 +28,29 @@ class Grid:
 
     @cached_property
     def blocks(self) -> dict[str, list[int]]:
-        """Block name -> its row numbers, in print order, without those that stand beside it."""
+        """Block name -> its row numbers, in print order, without those that stand apart."""
         found: dict[str, list[int]] = {}
         for i, row in enumerate(self.experiment.rows):
-            if not row.beside:
+            if not row.apart:
                 found.setdefault(row.block, []).append(i)
         return found
 
     @cached_property
     def baselines(self) -> dict[tuple[str, str], int]:
         """(block, "plain" or "proposed") -> row number."""
-        return {(r.block, r.baseline): i for i, r in reversed(list(enumerate(self.experiment.rows))) if r.baseline}
+        rows = reversed(list(enumerate(self.experiment.rows)))
+        return {(r.block, r.baseline): i for i, r in rows if r.baseline and not r.apart}
 
     def baseline(self, row: int, kind: str) -> int | None:
         """The row that `row` is compared with, or None where its block has none, it is that row itself or it stands
-        beside the block."""
-        if self.experiment.rows[row].beside:
-            return None
+        apart."""
         found = self.baselines.get((self.experiment.rows[row].block, kind))
-        return None if found == row else found
+        return None if found == row or self.experiment.rows[row].apart else found
+
+    def default_of(self, row: int) -> int | None:
+        """The row that a variant differs from in its settings alone."""
+        rows = self.experiment.rows
+        return next((i for i, r in enumerate(rows) if r.key == rows[row].key and r.block == rows[row].block and not r.departs), None)
 
     def __iter__(self) -> Iterable[tuple[int, int, Cell]]:
         return ((i, j, c) for i, line in enumerate(self.cells) for j, c in enumerate(line))
@@ -64,10 +68,10 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
     "Avg." (mean over the other variants of their system, seed by seed), columns "<metric>_change" (percent against the
     block's proposed row) and "<metric>_p_value" (paired t-test against it)."""
     wanted = seeds(e.seeds if n_seeds is None or not e.seeds else n_seeds)
-    lines = [[_cell(e, row, c, results, wanted) for c in e.columns] for row in e.rows]
+    lines = [[_cell(e, row, c, results, seeds(e.seeds_of(row, n_seeds))) for c in e.columns] for row in e.rows]
     for i, row in enumerate(e.rows):
         if row.variant == AVERAGE and not any(c.configs for c in lines[i]):
-            parts = [lines[k] for k, r in enumerate(e.rows) if k != i and (r.backbone, r.method) == row.key[:2]]
+            parts = [lines[k] for k, r in enumerate(e.rows) if k != i and not r.departs and (r.backbone, r.method) == row.key[:2]]
             lines[i] = [_average([p[j] for p in parts if p[j].configs], wanted) for j in range(len(e.columns))]
     grid = Grid(e, wanted, tuple(map(tuple, lines)))
     for j, column in enumerate(e.columns):
@@ -76,7 +80,7 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
                 base = replace(column, metric=column.metric.removesuffix(suffix), percent=False)
                 for i, row in enumerate(e.rows):
                     at = grid.baseline(i, "proposed")
-                    mine = results.cell(config_of(row, column), base, wanted)
+                    mine = results.cell(config_of(row, column), base, lines[i][j].seeds or wanted)
                     full = results.cell(config_of(e.rows[at], column), base, wanted) if at is not None else None
                     lines[i][j] = replace(mine, derived=True, fixed=compute(mine, full) if full else NAN)
         _mark(lines, j, column, grid.blocks)
@@ -110,13 +114,13 @@ def _p_value(cell: Cell, full: Cell) -> float:
 
 def _mark(lines: list[list[Cell]], j: int, column: Column, blocks: Mapping[str, list[int]]) -> None:
     """Bold and underline: first and second of each block as printed, so ties share their place. A cell with fewer runs
-    than another of its block does not compete: a lucky few seeds must not win a table."""
+    than another of its block does not compete, and where nobody has two there is no first: luck must not win a table."""
     for rows in blocks.values():
         most = max(lines[i][j].n for i in rows)
         ranked = [i for i in rows if lines[i][j].shown and not lines[i][j].derived and lines[i][j].n == most]
         printed = {i: round(lines[i][j].mean, column.decimals) for i in ranked}
         places = sorted(set(printed.values()), reverse=column.higher_is_better)
-        if len(printed) < 2 or len(places) < 2:
+        if len(printed) < 2 or len(places) < 2 or 0 < most < 2:  # one run each orders nothing
             continue
         for i, value in printed.items():
             if value in places[:2]:

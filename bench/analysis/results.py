@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.provenance import of_run, weakest
 from bench.matrix import Column, Config
+from bench.provenance import of_run, weakest
 
 NAN = float("nan")
 DONE, PARTIAL, UNDEFINED, FAILED, STALE, MISSING, NOT_RUN, NOT_RECORDED = (
@@ -166,11 +166,6 @@ def _setting(config: Config, column: Column) -> Cell:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Cell((config,), (), derived=True, fixed=(100.0 if column.percent else 1.0) * value)
     return Cell((config,), (), derived=True, text="" if value is None else str(value))
-
-
-def dataset_name(dataset: str) -> str:
-    """The published dataset behind a name: "mosi" of "synthetic-mosi-full"."""
-    return dataset.removeprefix("synthetic-").removesuffix("-full") if dataset.startswith("synthetic-") else dataset
 
 
 def provenance(runs: Iterable[Mapping[str, Any]]) -> str:

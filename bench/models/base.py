@@ -7,7 +7,7 @@ by the feature file's format (bench/data/spec.py):
     msena  text [B, L, d_t] float (frozen features), or, for a model that declares `needs_tokens` and has a text
            encoder, text_bert [B, 3, L] int64 (token ids, attention mask, segment ids) in its place;
            audio [B, T_a, d_a], vision [B, T_v, d_v]; audio_lengths, vision_lengths [B] int64; label_text, label_audio,
-           label_vision [B] for a model that declares `needs_unimodal`
+           label_vision [B] for a model that declares `needs_unimodal`, or `wants_unimodal` where the data have them
     word   text_bert, and beside each word piece its word's audio [B, L, d_a] and vision [B, L, d_v], zero at special
            tokens and padding; lengths (word pieces, special tokens included), the same again as audio_lengths and
            vision_lengths [B]. L is the parameter max_len
@@ -106,6 +106,7 @@ class Backbone(nn.Module):
     needs_tokens: bool = False  # wants text_bert, not text
     needs_words: bool = False  # reads audio and vision of word pieces (formats "word", "hkt", or an aligned file)
     needs_unimodal: bool = False  # wants label_text, label_audio, label_vision
+    wants_unimodal: bool = False  # the same, where the data have them
     cut_keys: tuple[str, ...] = ()  # texts of a batch of which nothing is read beyond a row's own steps: cut by the loop
     # What the step does is frozen when it is captured. Whatever the host decides between steps (`on_epoch_start`, say)
     # must show here: a captured step is replayed only under the variant that it was captured in.

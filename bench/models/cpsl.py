@@ -11,7 +11,7 @@ parameters; A1 = B1, A2 = C3 and A5 = C4.
 
 What the paper leaves open, our reading, and the switch to another one:
 - Everything unsaid follows ITHP, whose experimental set-up is the same (words.py): no attention mask
-  (`attend_padding`), the readout, weight decay 0.01. Batch 8 is the whole batch; task and unimodal losses are MSE.
+  (`attend_padding`), the readout, new layers from normal(0, 0.02) with zero bias, weight decay 0.01. Batch 8 is the whole batch; task and unimodal losses are MSE.
 - Pooling is not named. ITHP pools [CLS]; but the encoders here work position by position, and [CLS] carries no audio
   or vision, so that under "first" no such feature of a sample could reach its prediction and Eq. 2 would be void.
   `pool` "mean" (over word pieces, padding left out) is the default; "first" is ITHP's.
@@ -36,7 +36,18 @@ What the paper leaves open, our reading, and the switch to another one:
 - GE is named only. As in OGM-GE: normal noise with the standard deviation of the gradient before scaling, here on the
   encoders' weight matrices.
 - The imbalance degree (Fig. 3b) is |mean c_a - mean c_v| of an epoch. c_m is 1 in epochs without modulation.
+- `initial_variance`: what var_m starts from; the zero bias above gives softplus(0) = 0.69 (None).
 - Gradients summed over several batches (`accumulate` of the protocol) would be scaled again at each; keep it at 1.
+
+What these readings come to, and cannot be read off the paper:
+- The initial variance of 0.69 stands beside features whose variance along their width is 0.005 to 0.007 once they are
+  scaled to [0, 1] over the whole batch: noise drowns audio and vision, and L_stat does not repair it. Its weight is
+  0.1 / 4 a term, and AdamW at 1e-5 moves a parameter by 1e-5 an update at most: 0.025 over the 4,800 updates of MOSI
+  with the schedule's mean rate, where the head's bias would have to fall by 5.6. `initial_variance` = 0.006 starts at
+  the features' own.
+- CP is nearly inert beside GE. GE adds noise of the un-modulated gradient's spread s to a gradient scaled by c <= 0.238:
+  by CP's eta = 0.5 the norm of what the optimiser sees falls from s sqrt(1 + c^2), 1.028 s at most, to 1.007 s.
+  Without GE the scale of a gradient that stays in conflict cancels in AdamW's ratio of moments too.
 """
 
 from dataclasses import dataclass
@@ -60,9 +71,9 @@ from bench.models.parts.adaptive import (
 )
 from bench.models.parts.meter import Meter
 from bench.models.parts.text import Hidden
-from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, masked_mean, one_of
+from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, initialise, masked_mean, one_of
 
-VERSION = 1
+VERSION = 2  # 2: new layers start as ITHP's; gradient noise is drawn in every epoch, added within its window
 
 STREAMS = ("audio", "vision")  # the modalities that are encoded and modulated
 
@@ -113,6 +124,7 @@ class Params:
     eta: float = 0.5  # η, Eq. 6
     modulate_from: int = 0  # first and last epoch with modulation, counted from 0
     modulate_to: int = 25
+    initial_variance: float | None = None  # of AME; None: softplus(0)
     pool: str = "mean"  # "mean" or "first"
     scale: str = "batch"  # "batch" or "train"
     attend_padding: bool = True
@@ -127,6 +139,10 @@ class Params:
         one_of("cpsl", "diversity", self.diversity, ("softmax", "gaussian"))
         one_of("cpsl", "sl_without_ame", self.sl_without_ame, ("features", "branch"))
         one_of("cpsl", "conflict_norm", self.conflict_norm, ("raw", "modulated"))
+        if self.inter < 2:
+            raise BenchError("cpsl: inter must be at least 2; a single latent feature has neither entropy nor spread")
+        if self.initial_variance is not None and self.initial_variance <= 0:
+            raise BenchError(f"cpsl: initial_variance must be above 0, not {self.initial_variance}")
         if (self.ge or self.cp) and not self.gm:
             raise BenchError("cpsl: ge and cp change modulated gradients; set gm to true, or both to false")
         if self.gm and not self.lambda_uni:
@@ -145,7 +161,9 @@ class Model(WordBackbone):
         widths = {"audio": inputs.audio[1], "vision": inputs.vision[1]}
         variance = p.ame or (p.sl and p.sl_without_ame == "branch")
         self.scale = nn.ModuleDict({m: MinMax(p.scale) for m in STREAMS})
-        self.encoders = nn.ModuleDict({m: AdaptiveEncoder(widths[m], p.inter, p.dropout, variance) for m in STREAMS})
+        self.encoders = nn.ModuleDict(
+            {m: AdaptiveEncoder(widths[m], p.inter, p.dropout, variance, p.initial_variance) for m in STREAMS}
+        )
         self.fusion = GatedFusion(p.inter, p.fused)
         self.inject = nn.Linear(p.fused, self.text_width)  # W_p
         self.readout = Readout(self.text_width, p.pool, p.head_dropout, p.pooler_dropout)
@@ -154,13 +172,15 @@ class Model(WordBackbone):
             {m: nn.Sequential(nn.Dropout(p.head_dropout), nn.Linear(d, 1))
              for m, d in {"text": self.text_width, **dict.fromkeys(STREAMS, p.inter)}.items()}
         )
+        initialise(self.fusion, self.inject, self.readout, decoders, heads)
         self.decoders = decoders if p.lambda_recon else None
         self.heads = heads if p.lambda_uni else None
         self.latent_dims = {"text": (self.steps, self.text_width), **dict.fromkeys(STREAMS, (self.steps, p.inter))}
         self.modulation = modulation.Modulation(
             alpha=p.alpha, eta=p.eta, penalty=p.cp, noise=p.ge, penalise_modulated=p.conflict_norm == "modulated"
         )
-        self._epoch = 0  # from 0
+        self.modulates: Tensor  # whether this epoch does, where a captured step reads it
+        self.register_buffer("modulates", torch.tensor(True), persistent=False)
         self._trained, self._validated = Meter(), Meter()
 
     def encode_hidden(self, hidden: Hidden, batch: Batch) -> Encoded:
@@ -217,22 +237,19 @@ class Model(WordBackbone):
         return losses
 
     def on_epoch_start(self, epoch: int) -> None:
-        self._epoch = epoch - 1
+        self.modulates.fill_(self.params.modulate_from <= epoch - 1 <= self.params.modulate_to)
         self._trained.reset(), self._validated.reset()
 
     @torch.no_grad()
     def after_backward(self, batch: Batch, encoded: Encoded, output: Output | None) -> None:
-        """Gradient modulation (Eq. 5, 6), within its epochs."""
+        """Gradient modulation (Eq. 5, 6); outside of its epochs gradients stay and c_m is 1."""
         p = self.params
         if not p.gm:
             return
         y = batch["label"]
-        if not p.modulate_from <= self._epoch <= p.modulate_to:
-            self._trained.add({f"coefficient_{m}": torch.ones_like(y[0]) for m in STREAMS})
-            return
         mae = {m: (encoded.side[f"uni_{m}"] - y).abs().mean() for m in STREAMS}
         gradients = {m: [q.grad for q in self.encoders[m].parameters() if q.grad is not None] for m in STREAMS}
-        step = modulation.modulate(gradients, mae, self.modulation)
+        step = modulation.modulate(gradients, mae, self.modulation, self.modulates)
         named = {"coefficient": step.coefficient, "conflict": step.conflict, "grad_norm": step.norm, "uni_mae": mae}
         self._trained.add({f"{name}_{m}": value for name, values in named.items() for m, value in values.items()})
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
 from bench.analysis.audit import audit
 from bench.provenance import SYNTHETIC
-from bench.analysis.results import Results, dataset_name, provenance
+from bench.analysis.results import Results, provenance
 from bench.errors import BenchError
-from bench.matrix import Experiment, expand
+from bench.matrix import Experiment, dataset_name, expand
 from bench.measure import numbers
 from bench.measure.needs import point
 from bench.report import html, latex, samples
 from bench.report.master import master_file
+from bench.report.payload import Rerun
 from bench.report.records import Figure
 from bench.report.sections import section
+from bench.report.settings import Setting, by_config, words
+from bench.report.settings import frame as settings_frame
 from bench.report.tables import Table, frame, make_table, markdown
 from bench.report.verdict import Reported
 from bench.store import Store, write_atomic
@@ -38,13 +42,15 @@ def build(
     experiments: Sequence[Experiment], store: Store, out_dir: str | Path, suite: str,
     data_hashes: Mapping[tuple[str, str], str] | None = None, seeds: int | None = None,
     reported: pd.DataFrame | None = None, *, adapted: Sequence[str] = (), figures: Figures | None = None,
+    rerun: Rerun | None = None,
 ) -> Path:
     """Render a report and return the path of its index.html.
 
     experiments: as they were run (a suite may have adapted their configs). data_hashes: (dataset, features) -> sha256
     of the file at hand; results made from another file are stale. seeds: overrides each experiment's own number.
     reported: the papers' numbers, by default those of experiments/reported. adapted: lines on where the runs depart
-    from the papers. figures: draws an artefact's figures; by default bench.report.figures where it exists.
+    from the papers. figures: draws an artefact's figures; by default bench.report.figures where it exists. rerun: what
+    its commands to run a cell again say.
     Raises BenchError where there is nothing to report or the folder cannot be written.
     """
     if not experiments:
@@ -55,7 +61,7 @@ def build(
         why = str(e.strerror).lower()
         raise BenchError(f"cannot write {out_dir}: {why}; choose another folder with --out") from None
     try:
-        return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures)
+        return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures, rerun)
     finally:
         gc.unfreeze()
 
@@ -70,6 +76,7 @@ def _build(
     reported: pd.DataFrame | None,
     adapted: Sequence[str],
     figures: Figures | None,
+    rerun: Rerun | None,
 ) -> Path:
     reported = printed_numbers.load() if reported is None else reported
     draw = figures or _figures()
@@ -88,14 +95,17 @@ def _build(
         e = t.experiment
         files = _write_table(t, out, suite) if t.layout.lines and e.columns else []
         texts[e.id] = [name.removesuffix(".tex") for name in files if name.endswith(".tex")]
-        drawn = list(draw(e, t, store, out)) if draw else []
+        drawn = [f for part in _figure_tables(t, results, printed, seeds) for f in draw(part.experiment, part, store, out)] if draw else []
+        _forget(out, e.id, drawn)
         pdfs[e.id] = [(f.pdf, " ".join(filter(None, (f"{f.title}.", f.caption, f.note)))) for f in drawn if f.pdf]
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
 
     unmatched = printed.unmatched(e.id for e in experiments)
     _write(out / "unmatched.csv", pd.DataFrame(unmatched).to_csv(index=False, lineterminator="\n") if unmatched else "")
-    _write(out / "runs.csv", runs.to_csv(index=False, lineterminator="\n"))
+    settings = by_config(tables, suite)
+    _write(out / "runs.csv", _runs(runs, settings).to_csv(index=False, lineterminator="\n"))
+    _write(out / "settings.csv", settings_frame(settings).to_csv(index=False, lineterminator="\n"))
     _write(out / "master.tex", master_file(tables, texts, pdfs, suite))
     mine, own = _claims(experiments, tables, reported)
     for name, lines in (("claims", mine), ("claims-on-printed-numbers", own)):
@@ -114,9 +124,44 @@ def _build(
             "/".join(str(r[k]) for k in ("artefact", "dataset", "backbone", "method", "variant", "metric"))
             for r in unmatched
         ],
+        rerun=rerun,
+        settings=settings,
     )
     _write(out / "index.html", page)
     return out / "index.html"
+
+
+def _forget(out: Path, artefact: str, drawn: Sequence[Figure]) -> None:
+    """Remove figures of an earlier report that this one does not have."""
+    kept = {name for f in drawn for name in (f.pdf, f.csv) if name}
+    for path in (p for kind in ("pdf", "csv") for p in out.glob(f"{artefact}-figure*.{kind}")):
+        if path.name not in kept:
+            path.unlink()
+
+
+def _figure_tables(t: Table, results: Results, printed: Reported, seeds: int | None) -> list[Table]:
+    """The tables that an artefact's figures are drawn from: the experiment as it is defined, then each variant by itself.
+    Where only variants were run, there is no empty figure before them."""
+    e = t.experiment
+    names = list(dict.fromkeys(r.departs for r in e.rows if r.departs))
+    if e.kind != "figure" or not names:
+        return [t]
+    found = []
+    for name in ("", *names):
+        rows = tuple(replace(r, departs="") for r in e.rows if r.departs == name)
+        part = replace(
+            e, rows=rows, variant=name, seeds=max(r.seeds for r in rows) if name else e.seeds,
+            title=f"{e.title} [{name}]" if name else e.title,
+        )
+        part_table = make_table(part, results, printed, seeds)
+        if name or part_table.progress["done"]:
+            found.append(part_table)
+    return found
+
+
+def _runs(runs: pd.DataFrame, settings: Mapping[str, Sequence[Setting]]) -> pd.DataFrame:
+    """The runs, each with its settings in one field; settings.csv says where they come from."""
+    return runs.assign(settings=[words(settings.get(c, ())) for c in runs["config"]]) if len(runs) else runs
 
 
 def _write(path: Path, text: str) -> None:
@@ -162,7 +207,7 @@ def tidy(tables: Sequence[Table]) -> pd.DataFrame:
     for t in tables:
         e = t.experiment
         for i, j, cell in t.grid:
-            if e.rows[i].beside or not cell.shown or cell.derived:
+            if e.rows[i].apart or not cell.shown or cell.derived:
                 continue
             finished = t.results.finished(cell)
             kind = provenance(finished)

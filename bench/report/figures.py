@@ -11,7 +11,7 @@ from bench.report.plots import render
 from bench.report.plots.style import drawing
 from bench.report.plots.view import View, sentences
 from bench.report.records import Figure
-from bench.report.tables import Table
+from bench.report.tables import Table, slug
 from bench.store import Store, write_atomic
 
 KINDS = ("line", "heatmap", "bars", "dynamics", "density", "tsne", "landscape", "attention", "illustration")
@@ -32,15 +32,17 @@ def draw(experiment: Experiment, table: Table, store: Store, out_dir: str | Path
         made = module.plot(View(table, store))
         render.freeze(made.figure)
         svg, pdf = render.svg(made.figure, f"{experiment.id}: {experiment.title}"), render.pdf(made.figure)
-    names = {kind: f"{experiment.id}-figure.{kind}" for kind in ("pdf", "csv")}
+    stem = f"{experiment.id}-figure" + (f"-{slug(experiment.variant)}" if experiment.variant else "")
+    names = {kind: f"{stem}.{kind}" for kind in ("pdf", "csv")}
+    other = f"Drawn from runs with other settings: {experiment.variant}" if experiment.variant else ""
     write_atomic(out / names["pdf"], pdf)
     if len(made.points):
         write_atomic(out / names["csv"], _csv(made.points).encode())
     else:
         (out / names["csv"]).unlink(missing_ok=True)
     return [Figure(
-        id=f"{experiment.id}-figure", title=experiment.title, svg=svg, caption=made.caption,
-        csv=names["csv"] if len(made.points) else "", note=sentences(*made.notes), pdf=names["pdf"],
+        id=stem, title=experiment.title, svg=svg, caption=made.caption,
+        csv=names["csv"] if len(made.points) else "", note=sentences(other, *made.notes), pdf=names["pdf"],
     )]
 
 

@@ -12,12 +12,13 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
+from bench.matrix import dataset_name
 from bench.provenance import OFFICIAL, UNLISTED
-from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across
 from bench.report.glyphs import CSS
-from bench.report.payload import line_command, payload
+from bench.report.payload import Rerun, payload
 from bench.report.sections import paper_name, provenance_rows, run_parts, signed, status_parts
+from bench.report.settings import Setting
 from bench.report.significance import across_cells
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
@@ -213,6 +214,8 @@ def page(
     audit: Sequence[Mapping[str, Any]] = (),
     adapted: Sequence[str] = (),
     unmatched: Sequence[str] = (),
+    rerun: Rerun | None = None,
+    settings: Mapping[str, Sequence[Setting]] | None = None,
 ) -> str:
     """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once."""
     tables = [s["table"] for s in sections]
@@ -228,13 +231,14 @@ def page(
     kinds = Counter(s["kind"] for s in sections)
     words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
     env = environment()
-    env.globals["rerun"] = lambda t, line: line_command(t, line, suite)
+    rerun = rerun or Rerun(suite)
+    env.globals["rerun"] = rerun.line
     return env.get_template("page.html").render(
         suite=suite,
         synthetic=bool(tables) and {t.provenance for t in tables} == {"synthetic"},
         style=asset("style.css"),
         script=asset("script.js"),
-        data=payload(tables, suite),
+        data=payload(tables, rerun, settings or {}),
         banners=banners(tables),
         lead=lead(tables, counts),
         artefact_count=" and ".join(words),

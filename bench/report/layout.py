@@ -48,35 +48,36 @@ def plain(e: Experiment) -> Layout:
 
 def rates_as_rows(e: Experiment) -> bool:
     """Whether this is a full grid of systems by missing or noise rate, which papers print with systems as columns."""
-    methods, variants = {r.method for r in e.rows}, {r.variant for r in e.rows}
+    rows = [r for r in e.rows if not r.departs]
+    methods, variants = {r.method for r in rows}, {r.variant for r in rows}
     same = len({tuple(c.metric for c in e.columns if c.group == g) for g in {c.group for c in e.columns}}) == 1
-    full = len({(r.method, r.variant) for r in e.rows}) == len(e.rows) == len(methods) * len(variants)
+    full = len({(r.method, r.variant) for r in rows}) == len(rows) == len(methods) * len(variants)
     return same and full and len(methods) > 1 and all(_RATE.match(v) for v in variants)
 
 
 def pivoted(e: Experiment) -> Layout:
-    """Rates as lines, systems as column groups, one block per dataset."""
-    at = {(r.method, r.variant): i for i, r in enumerate(e.rows)}
-    methods = list(dict.fromkeys(r.method for r in e.rows))
+    """Rates as lines, systems as column groups, one block per dataset; a variant of a system is a group of its own."""
+    at = {((r.method, r.departs), r.variant): i for i, r in enumerate(e.rows)}
+    methods = list(dict.fromkeys((r.method, r.departs) for r in e.rows))
     variants = list(dict.fromkeys(r.variant for r in e.rows))
     datasets = list(dict.fromkeys(c.group for c in e.columns))
     inner = [c for c in e.columns if c.group == datasets[0]]
     lines = [
         Line((d, v), tuple(
-            (at[m, v], j) for m in methods for c in inner
+            (at[m, v], j) if (m, v) in at else None for m in methods for c in inner
             for j, own in enumerate(e.columns) if (own.group, own.metric) == (d, c.metric)
         ), e.rows[at[methods[0], v]], k == 0, k > 0)
         for d in datasets for k, v in enumerate(variants)
     ]
     return Layout(
         ("Dataset", variants[0].partition("=")[0]), tuple(c for _ in methods for c in inner),
-        tuple((m, len(inner)) for m in methods), tuple(lines),
+        tuple((f"{m} [{name}]" if name else m, len(inner)) for m, name in methods), tuple(lines),
     )
 
 
 def settings_as_rows(e: Experiment) -> bool:
     """Whether this is a list of settings of one system by dataset, which papers print with datasets as columns."""
-    return len(e.rows) == 1 and bool(e.columns) and all(c.source for c in e.columns)
+    return len([r for r in e.rows if not r.departs]) == 1 and bool(e.columns) and all(c.source for c in e.columns)
 
 
 def settings(e: Experiment) -> Layout:

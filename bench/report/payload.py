@@ -3,14 +3,18 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
-from bench.analysis.results import dataset_name
-from bench.matrix import Config
+from bench.matrix import Config, dataset_name
+from bench.matrix import seeds as of_seeds
 from bench.report.layout import Line
+from bench.report.settings import Setting
 from bench.report.significance import Contrast
 from bench.report.tables import Table
 from bench.report.verdict import Printed
+from bench.settings import current, variant_name
 
 RUN_FIELDS = (
     "seed", "status", "error", "commit", "dirty", "code_hash", "data_sha256", "provenance", "device", "torch", "python",
@@ -31,25 +35,36 @@ def printed_text(printed: Printed) -> str:
     return text + (", copied from another publication" if printed.elsewhere else "")
 
 
-def rerun_command(configs: Sequence[Config], artefact: str, suite: str, states: Iterable[str]) -> str:
-    """The command that runs these cells again: into a folder of their own where they are done."""
-    states, commands = set(states), []
-    for c in configs:
-        parts = [f"bench run {artefact} --suite {suite} --only '{c.id}-s*'"]
-        parts += ["--data DIR"] * (not c.dataset.startswith("synthetic-"))
-        parts += ["--retry-failed"] * ("failed" in states)
-        parts += ["--results again"] * (states == {"done"})
-        commands.append(" ".join(parts))
-    return " && ".join(commands)
+@dataclass(frozen=True)
+class Rerun:
+    """How to run cells again from a shell: what a report was made from."""
 
+    suite: str
+    results: str = "results"  # as it is named on the command line
+    data: str = "DIR"  # folder with the feature files, where it is known
 
-def line_command(table: Table, line: Line, suite: str) -> str:
-    """The rerun command of a printed line."""
-    configs = list(dict.fromkeys(c for at in filter(None, line.cells) for c in table.cell(at).configs))
-    states = {s for at in filter(None, line.cells) for s in table.cell(at).states}
-    if not states:
-        return ""
-    return rerun_command(configs, table.experiment.id, suite, states)
+    def command(self, table: Table, configs: Sequence[Config], artefact: str, states: Iterable[str]) -> str:
+        """The command that runs these configs again: into a folder of their own where they are done. It works as it
+        stands, but for the data folder where that is not known."""
+        states, commands = set(states), []
+        for c in configs:
+            row = table.row_of[c]
+            parts = [f"bench run {artefact} --suite {self.suite} --only {quote(current(c).id + '-s*')}"]
+            parts += [f"--set {quote(s)}" for s in row.settings]
+            parts += [f"--as {quote(row.departs)}"] * (row.departs not in ("", variant_name("", row.settings)))
+            parts += [f"--seeds {table.wanted[c]}"]
+            parts += [f"--data {quote(self.data) if self.data != 'DIR' else 'DIR'}"] * (not c.dataset.startswith("synthetic-"))
+            parts += ["--retry-failed"] * ("failed" in states)
+            target = "again" if states == {"done"} else self.results
+            parts += [f"--results {quote(target)}"] * (target != "results")
+            commands.append(" ".join(parts))
+        return " && ".join(commands)
+
+    def line(self, table: Table, line: Line) -> str:
+        """The command of a printed line."""
+        configs = list(dict.fromkeys(c for at in filter(None, line.cells) for c in table.cell(at).configs))
+        states = {s for at in filter(None, line.cells) for s in table.cell(at).states}
+        return self.command(table, configs, table.experiment.id, states) if states else ""
 
 
 class _Levels:
@@ -74,12 +89,12 @@ class _Levels:
         return coded
 
 
-def payload(tables: Sequence[Table], suite: str) -> str:
+def payload(tables: Sequence[Table], rerun: Rerun, settings: Mapping[str, Sequence[Setting]]) -> str:
     """The JSON block of the page, safe inside a script element."""
     levels, index, configs, why, seeds = _Levels(), {}, [], {"": 0}, {}
+    said: dict[Setting, int] = {}
     cells: dict[str, list[dict]] = {}
     for t in tables:
-        z = seeds.setdefault(t.grid.seeds, len(seeds))
         mine = cells[t.experiment.id] = []
         for line in t.layout.lines:
             for at in filter(None, line.cells):
@@ -87,10 +102,11 @@ def payload(tables: Sequence[Table], suite: str) -> str:
                 for c in cell.configs:
                     if c.id not in index:
                         index[c.id] = len(configs)
-                        found = [(s, t.results.run(c, s)) for s in t.grid.seeds]
+                        found = [(s, t.results.run(c, s)) for s in of_seeds(t.wanted[c])]
                         configs.append({
                             "id": c.id, "path": f"{c.dataset}/{c.backbone}+{c.mixer}/{c.id}",
-                            "cmd": rerun_command([c], "{artefact}", suite, {r["status"] for _, r in found}),
+                            "cmd": rerun.command(t, [c], "{artefact}", {r["status"] for _, r in found}),
+                            "set": [said.setdefault(x, len(said)) for x in settings.get(c.id, ())],
                             "runs": [levels.encode({**r, "seed": s}) for s, r in found],
                         })
                 record: dict[str, Any] = {}
@@ -98,8 +114,10 @@ def payload(tables: Sequence[Table], suite: str) -> str:
                     record |= {"c": [index[c.id] for c in cell.configs], "s": "".join(s[0] for s in cell.states)}
                     if cell.n:
                         record["v"] = [digits(v) for v in cell.values]
-                if z:
+                if z := seeds.setdefault(cell.seeds, len(seeds)):
                     record["z"] = z
+                if name := t.experiment.rows[at[0]].departs:
+                    record["x"] = name
                 if judged.printed:
                     record |= {"r": printed_text(judged.printed), "q": digits(judged.printed.mean, 6)}
                 for key, value in (("d", digits(judged.delta)), ("h", digits(judged.half_width)), ("j", judged.status)):
@@ -107,13 +125,13 @@ def payload(tables: Sequence[Table], suite: str) -> str:
                         record[key] = value
                 if judged.why:
                     record["w"] = why.setdefault(judged.why, len(why))
-                for key, kind in (("p", "proposed"), ("b", "plain")):
+                for key, kind in (("p", "proposed"), ("b", "plain"), ("e", "default")):
                     if c := t.versus[kind].get(at):
                         record[key] = _contrast(c)
                 mine.append(record)
     data = {
         "seeds": [list(s) for s in seeds], "fields": RUN_FIELDS, "levels": {f: list(v) for f, v in levels.of.items()},
-        "configs": configs, "why": list(why), "columns": {t.experiment.id: _columns(t) for t in tables}, "cells": cells,
+        "settings": list(said), "configs": configs, "why": list(why), "columns": {t.experiment.id: _columns(t) for t in tables}, "cells": cells,
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

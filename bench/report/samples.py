@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from bench import registry
-from bench.analysis.results import DONE, Cell, dataset_name
+from bench.analysis.results import DONE, Cell
 from bench.analysis.samples import bootstrap, mcnemar
 from bench.errors import BenchError
-from bench.matrix import Config, Job
+from bench.matrix import Config, Job, dataset_name
 from bench.metrics import METRICS
 from bench.report.significance import ALPHA
 from bench.report.tables import Table, p_text

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.analysis.results import dataset_name
-from bench.matrix import Experiment
+from bench.matrix import Experiment, dataset_name
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
@@ -85,6 +84,7 @@ def section(
         "notes": e.notes,
         "map": small_map(t),
         "command": next((x.partition("Command:")[2].strip() for x in doc if "Command:" in x), f"bench run {e.id}"),
+        "departs": list(dict.fromkeys(r.departs for r in e.rows if r.departs)),
         "problems": problems,
         "problem_title": title,
         "serious": bool(t.progress["failed"] or t.progress["stale"]),
@@ -124,6 +124,11 @@ def _legend(t: Table, primary: str) -> str:
         words.append(
             "Second line: as reported (\u2020: copied by the paper), ours minus reported, verdict."
             " Italics alone: not run here."
+        )
+    if any(r.departs for r in t.experiment.rows):
+        words.append(
+            "Rows marked \u201cother settings\u201d ran with other settings than the experiment's: they stand beside its rows, "
+            "and outside of marks, tests and verdicts."
         )
     if t.progress["missing"]:
         words.append("\u2013: not run yet.")

@@ -13,9 +13,8 @@ from scipy import stats as scipy_stats
 from bench.analysis.agreement import Rope, rope
 from bench.analysis.grid import Grid
 from bench.analysis.power import seeds_needed
-from bench.analysis.results import dataset_name
 from bench.analysis.stats import Across, Paired, across, holm, paired, paired_t
-from bench.matrix import Row
+from bench.matrix import Row, dataset_name
 
 KINDS = ("proposed", "plain")
 ALPHA = 0.05

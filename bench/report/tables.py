@@ -4,16 +4,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
 from bench.analysis.grid import Grid, make_grid
-from bench.analysis.results import DONE, NOT_RUN, UNDEFINED, Cell, Results, provenance
-from bench.matrix import Column, Experiment
+from bench.analysis.results import DONE, NAN, NOT_RUN, UNDEFINED, Cell, Results, provenance
+from bench.analysis.stats import paired
+from bench.matrix import Column, Config, Experiment, Row, seeds
 from bench.report.layout import Layout, Line, layout_of, rates_as_rows
-from bench.report.significance import Contrasts, contrasts
+from bench.report.significance import Contrast, Contrasts, contrasts
 from bench.report.verdict import Judged, Reported, judge_grid
 
 MINUS = "\u2212"
@@ -43,8 +44,26 @@ class Table:
     @cached_property
     def runs(self) -> list[dict]:
         """The runs behind the table, finished or not, each once."""
-        configs = {c.id: c for _, _, cell in self.grid for c in cell.configs}
-        return [self.results.run(c, s) | {"seed": s, "config": i} for i, c in configs.items() for s in self.grid.seeds]
+        return [self.results.run(c, s) | {"seed": s, "config": c.id} for c, n in self.wanted.items() for s in seeds(n)]
+
+    @cached_property
+    def wanted(self) -> Mapping[Config, int]:
+        """Config -> how many seeds are wanted of it."""
+        found: dict[Config, int] = {}
+        for _, _, cell in self.grid:
+            for c in cell.configs:
+                found[c] = max(len(cell.seeds), found.get(c, 0))
+        return found
+
+    @cached_property
+    def row_of(self) -> Mapping[Config, Row]:
+        """Config -> the first row that it stands in."""
+        found: dict[Config, Row] = {}
+        for row in self.experiment.rows:
+            for c in row.cells.values():
+                if c is not None:
+                    found.setdefault(c, row)
+        return found
 
     @cached_property
     def progress(self) -> Counter:
@@ -77,15 +96,41 @@ class Table:
     def anchor(self, at: tuple[int, int]) -> str:
         """Identifier of a cell, the same in every report: "msmix-t1.tfn.ms-mix.mosi.avg"."""
         row, column = self.experiment.rows[at[0]], self.experiment.columns[at[1]]
-        return ".".join(filter(None, map(slug, (self.experiment.id, *row.key, column.group, column.metric))))
+        words = (self.experiment.id, *row.key, row.departs, column.group, column.metric)
+        return ".".join(filter(None, map(slug, words)))
 
 
 def make_table(e: Experiment, results: Results, reported: Reported, n_seeds: int | None = None) -> Table:
     """Aggregate, judge and test an experiment's cells."""
     grid = make_grid(e, results, n_seeds)
-    return Table(
-        grid, results, judge_grid(grid, results, reported), {k: contrasts(grid, k) for k in ("proposed", "plain")}
-    )
+    versus = {k: contrasts(grid, k) for k in ("proposed", "plain")}
+    return Table(grid, results, _apart(grid, judge_grid(grid, results, reported)), versus | {"default": _defaults(grid)})
+
+
+def _apart(grid: Grid, judged: Mapping[tuple[int, int], Judged]) -> dict[tuple[int, int], Judged]:
+    """Variants stand outside of every verdict: the difference to a reported number is shown, and why it is no more."""
+    found = dict(judged)
+    for i, row in enumerate(grid.experiment.rows):
+        for j in range(len(grid.experiment.columns)) if row.departs else ():
+            if not grid.cells[i][j].configs:
+                found[i, j] = Judged()
+            elif found[i, j].printed:
+                found[i, j] = replace(found[i, j], half_width=NAN, status="", why=f"ran with other settings ({row.departs}): no verdict")
+    return found
+
+
+def _defaults(grid: Grid) -> dict[tuple[int, int], Contrast]:
+    """Every cell of a variant minus that of its default, paired by seed."""
+    found = {}
+    for i, row in enumerate(grid.experiment.rows):
+        at = grid.default_of(i) if row.departs else None
+        for j, cell in enumerate(grid.cells[i]) if at is not None else ():
+            other = grid.cells[at][j]
+            if cell.shown and other.shown and not (cell.derived or other.derived):
+                r = paired(cell.by_seed(), other.by_seed())
+                if r.n > 1:
+                    found[i, j] = Contrast(r.n, r.difference, r.low, r.high, r.p, r.d_z)
+    return found
 
 
 # --- words and numbers ----------------------------------------------------------------------------------------------
@@ -164,6 +209,7 @@ def frame(table: Table) -> pd.DataFrame:
                 "backbone": row.backbone,
                 "method": row.method,
                 "variant": row.variant,
+                "settings": row.departs,
                 "metric": column.metric,
                 "label": column.label,
                 "convention": column.convention,
@@ -204,7 +250,11 @@ def markdown(table: Table) -> str:
             f"{group} {c.label}".strip() if len(layout.groups) > 1 else c.label
             for c in layout.columns[start : start + count]
         ]
-    rows = [[*line.labels, *(_markdown_cell(table, at) for at in line.cells)] for line in layout.lines]
+    rows = [
+        [*line.labels[:-1], " ".join(filter(None, (line.labels[-1], line.row.departs and f"[{line.row.departs}]"))),
+         *(_markdown_cell(table, at) for at in line.cells)]
+        for line in layout.lines
+    ]
     rule = ["---"] * len(layout.stubs) + ["---:"] * len(layout.columns)
     body = "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in r) + " |" for r in (heads, rule, *rows))
     notes = (

@@ -16,8 +16,8 @@ import pandas as pd
 
 from bench.analysis.agreement import prediction_interval, status
 from bench.analysis.grid import Grid
-from bench.analysis.results import Cell, Results, dataset_name, provenance
-from bench.matrix import Column, Config, Row
+from bench.analysis.results import Cell, Results, provenance
+from bench.matrix import Column, Config, Row, dataset_name
 from bench.provenance import COMPARABLE, UNLISTED
 
 _log = logging.getLogger("bench.report")

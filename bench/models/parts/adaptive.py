@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.models.parts.words import initialise
+
 _EPS = 1e-6  # ε of Eq. 1
 
 
@@ -21,14 +23,19 @@ class Moments(NamedTuple):
 class AdaptiveEncoder(nn.Module):
     """f_m of Eq. 1, position by position: x [B, L, d] -> Moments. Variance positive by softplus.
 
-    The variance head is drawn in any case, so that encoders with and without it start from the same other weights.
+    The variance head is drawn in any case, so that encoders with and without it start from the same other weights. All
+    layers start at normal(0, 0.02) with zero bias, the variance hence at softplus(0) = 0.69; `start`: another variance
+    to start from, by the head's bias.
     """
 
-    def __init__(self, d: int, width: int, dropout: float, variance: bool) -> None:
+    def __init__(self, d: int, width: int, dropout: float, variance: bool, start: float | None = None) -> None:
         super().__init__()
         self.trunk = nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Dropout(dropout))
         self.mean = nn.Linear(width, width)
         head = nn.Linear(width, width)
+        initialise(self.trunk, self.mean, head)
+        if start is not None:
+            nn.init.constant_(head.bias, start + math.log(-math.expm1(-start)))  # softplus of it is `start`
         self.variance = head if variance else None
 
     def forward(self, x: Tensor) -> Moments:

@@ -59,9 +59,14 @@ def mean_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def modulate(gradients: Mapping[str, list[Tensor]], mae: Mapping[str, Tensor], p: Modulation) -> Step:
+def modulate(
+    gradients: Mapping[str, list[Tensor]], mae: Mapping[str, Tensor], p: Modulation, active: Tensor | None = None
+) -> Step:
     """Scale both encoders' gradients in place by c_m, the penalty included; with GE, add to each weight matrix normal
-    noise whose standard deviation is that of its gradient before the scaling (OGM-GE)."""
+    noise whose standard deviation is that of its gradient before the scaling (OGM-GE).
+
+    active: a bool scalar on the device; where it is False the gradients keep their values, c_m is 1, and the noise is
+    drawn all the same, so that one captured step serves every epoch. None: active."""
     norm = {m: mean_norm(g) for m, g in gradients.items()}
     c = coefficients(mae, p.alpha)
     conflict = {m: torch.zeros_like(c[m]) for m in c}
@@ -69,11 +74,15 @@ def modulate(gradients: Mapping[str, list[Tensor]], mae: Mapping[str, Tensor], p
         compared = {m: c[m] * norm[m] for m in c} if p.penalise_modulated else norm
         conflict = {m: found.to(c[m].dtype) for m, found in conflicts(mae, compared).items()}
         c = {m: torch.where(conflict[m] > 0, c[m] * p.eta, c[m]) for m in c}
+    if active is not None:
+        c = {m: torch.where(active, x, 1.0) for m, x in c.items()}
+        conflict = {m: torch.where(active, x, 0.0) for m, x in conflict.items()}
     for m, tensors in gradients.items():
         for g in tensors:
             noisy = p.noise and g.ndim > 1
             spread = g.std() + _EPS if noisy else None
             g.mul_(c[m])
             if noisy:
-                g.add_(torch.randn_like(g) * spread)
+                added = torch.randn_like(g) * spread
+                g.add_(added if active is None else torch.where(active, added, 0.0))
     return Step(c, conflict, norm)

@@ -124,6 +124,12 @@
   const against = (name, c) => !c ? "" : `<h3>Against ${name}</h3>` + pairs([
     ["difference", `${num(c[1])} [${num(c[2])}, ${num(c[3])}]`], ["pairs", c[0]], ["paired t-test", "p = " + num(c[4], 2)],
     ["Holm-adjusted", c[6] === null ? "not in the family" : "p = " + num(c[6], 2)], ["d<sub>z</sub>", num(c[5], 3)]]);
+  const settings = r => r.c.map(k => {
+    const rows = DATA.configs[k].set.map(i => DATA.settings[i]), given = rows.filter(s => s[2] === "--set"), rest = rows.filter(s => s[2] !== "--set");
+    if (!rows.length) return "";
+    const table = list => `<table class="settings">${list.map(s => `<tr><th>${esc(s[0])}</th><td class="mono">${esc(s[1])}</td><td class="soft">${esc(s[2])}</td></tr>`).join("")}</table>`;
+    return (given.length ? `<h3>Other settings than the experiment's</h3>${table(given)}` : "") + `<details><summary>${given.length ? "the other" : "all"} ${rest.length} settings, and where they come from</summary>${table(rest)}</details>`;
+  }).join("");
   const command = text => `<div class="cmd"><code>${esc(text)}</code><button type="button" class="plain" data-copy="${esc(text)}">copy</button></div>`;
   let open = null;
   function show(td, move = true) {
@@ -134,12 +140,13 @@
     const clone = td.cloneNode(true); $$(".r, .sr, .n", clone).forEach(x => x.remove());
     const facts = ["status", "error", "commit", "code_hash", "data_sha256", "provenance", "device", "torch", "python", "wall_seconds", "parameters", "test_only"];
     panel.innerHTML = `<button type="button" class="plain close" aria-label="close">\u00d7</button>
-      <p class="eyebrow">${esc(w.artefact)}, ${esc(w.column)}</p><h2>${esc(w.row)}</h2>
+      <p class="eyebrow">${esc(w.artefact)}, ${esc(w.column)}</p><h2>${esc(w.row)}</h2>${r.x ? `<p><span class="chip departs">other settings</span> ${esc(r.x)}</p>` : ""}
       <p class="soft">${esc(w.convention)}</p><p class="big">${clone.innerHTML || "not run here"}</p>${strip(r, 300)}
       ${r.c ? `<table class="seeds"><tr><th>seed</th><th>value</th></tr>${seedRows(r)}</table>` : ""}
       <h3>Reported</h3>${pairs([["paper prints", esc(r.r || "no number here")], ["ours minus reported", num(r.d)], ["half-width", num(r.h)],
         ["difference / half-width", r.h ? num(r.d / r.h, 3) : ""], ["verdict", esc(r.j || "")], ["", esc(DATA.why[r.w] || "")]])}
-      ${against("the proposed method", r.p)}${against("the backbone alone", r.b)}
+      ${against("its default settings", r.e)}${against("the proposed method", r.p)}${against("the backbone alone", r.b)}
+      ${r.c ? settings(r) : ""}
       ${r.c ? `<h3>Run it again</h3>${r.c.map(k => command(DATA.configs[k].cmd.replace("{artefact}", w.artefact))).join("")}` : ""}
       ${runs.map(x => `<details${runs.length < 2 ? " open" : ""}><summary>seed ${x.seed}: ${esc(x.status)}</summary>${pairs([["folder", `<span class="mono">${esc(x.config.path)}-s${x.seed}</span>`],
         ...facts.map(f => [f.replace("_", " "), f === "commit" && x.commit ? esc(x.commit) + (x.dirty ? " (modified)" : "") : f === "wall_seconds" && x[f] !== null ? num(x[f]) + " s" : x[f] === false ? "" : esc(x[f])])])}</details>`).join("")}
