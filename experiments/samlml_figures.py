@@ -87,8 +87,10 @@ def figure4() -> Experiment:
             ],
         },
         notes=(*NOTES, "A curve is the sum of the columns of history.csv named in `computed`, an epoch per point; the "
-                       "paper averages over 10 iterations, of which an epoch has 27. The first seed is drawn; rows "
-                       "are the ends of the curve."),
+                       "paper averages over 10 iterations, of which an epoch has 27. Drawn are the losses as they "
+                       "enter Eq. 29, weighted by alpha = 0.005 (noise) and alpha_mix = 0.01 (mixing) and summed over "
+                       "modalities and pairs; the paper does not say whether its curves are weighted. The first seed "
+                       "is drawn; rows are the ends of the curve."),
     )
 
 

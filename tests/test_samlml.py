@@ -10,8 +10,9 @@ from torch import nn
 
 from bench import registry
 from bench.errors import BenchError
+from bench.models import samlml
 from bench.models.base import Inputs
-from bench.models.parts import cost, ranking
+from bench.models.parts import cost, ranking, sequence_nets
 from bench.models.parts.supervised_attention import Attention, Decomposition, information_loss
 from bench.models.samlml import MODALITIES, TABLE4_ROWS, TABLE12_ROWS, Model, Params
 from bench.train.loop import criterion, step_losses
@@ -279,7 +280,7 @@ def test_weights_follow_equation_29(monkeypatch):
 def test_rows_are_readable_without_importing_torch():
     constants = registry.constants("models", "samlml")
     assert constants["TABLE4_ROWS"] == TABLE4_ROWS and constants["TABLE12_ROWS"] == TABLE12_ROWS
-    assert list(TABLE4_ROWS) == list(GONE) and constants["VERSION"] == 1
+    assert list(TABLE4_ROWS) == list(GONE) and constants["VERSION"] == samlml.VERSION
 
 
 @pytest.mark.parametrize("features", SHAPES)
@@ -345,7 +346,7 @@ def test_attention_matrices_are_exported(features):
 
 
 def test_a_missing_modality_is_noise_of_its_sample_and_nothing_else():
-    model, batch = make().eval(), make_batch()
+    model, batch = make(missing_level="unimodal").eval(), make_batch()
     batch["keep_vision"] = torch.tensor([False, True, True, True, True])
     alone = {k: v[:1] for k, v in batch.items()}
     with torch.no_grad():
@@ -358,9 +359,75 @@ def test_a_missing_modality_is_noise_of_its_sample_and_nothing_else():
     assert not torch.equal(one, two)  # fresh in training
 
 
-def test_losses_of_a_missing_modality_are_left_out():
-    """Intra-modal losses of it, and losses of pairs whose key it is; no gradient reaches its network."""
+def test_missing_audio_and_vision_are_noise_at_the_input_as_sec_3_has_it():
     model, batch = make().eval(), make_batch()
+    batch |= {f"keep_{m}": torch.tensor([False, True, True, False, True]) for m in MODALITIES}
+    seen = {}
+    for m in ("audio", "vision"):
+        model.sequences[m].register_forward_pre_hook(lambda module, args, m=m: seen.update({m: args[0]}))
+    with torch.no_grad():
+        found = model.encode(batch).side
+    for m in ("audio", "vision"):
+        noise, rest = seen[m][[0, 3]], seen[m][[1, 2, 4]]
+        assert abs(noise.mean().item()) < 0.3 and 0.7 < noise.std().item() < 1.3
+        assert rest.min() >= 0 and rest.max() <= 1  # scaled inputs
+        torch.testing.assert_close(found[f"features_{m}"], model.sequences[m](seen[m]))  # U_m is the network's
+    text = found["features_text"][[0, 3]]
+    assert abs(text.mean().item()) < 0.3 and 0.7 < text.std().item() < 1.3  # word pieces have no Gaussian: at U_l
+
+
+@pytest.mark.parametrize("level", ["input", "unimodal"])
+@pytest.mark.parametrize("humour", [False, True])
+def test_what_is_missing_moves_no_other_row_of_the_batch(level, humour):
+    """Not through the scaling over the batch either, and NaN there reaches neither predictions nor gradients."""
+    model = (make_humour if humour else make)(missing_level=level, scale="batch")
+    batch = make_batch(humour=humour)
+    keep = {f"keep_{m}": torch.tensor([True, False, True, True, True]) for m in MODALITIES if m != "vision"}
+    keep["keep_vision"] = torch.tensor([True, True, False, True, True])
+    batch |= keep
+    spoilt = dict(batch)
+    for m, row in (("audio", 1), ("vision", 2), *((("hcf", 1),) if humour else ())):
+        for value in (1e4, float("nan")):
+            spoilt[m] = spoilt[m].clone()
+            spoilt[m][row] = value
+            with torch.no_grad():
+                assert torch.equal(model.eval()(batch).prediction, model(spoilt).prediction)
+    torch.manual_seed(0)
+    sum(losses_of(model.train(), spoilt).values()).backward()
+    assert all(q.grad is None or q.grad.isfinite().all() for q in model.parameters())
+
+
+def test_pairs_with_a_missing_query_or_key_are_left_out():
+    """Eq. 28 with a noise query would rank a key mixed with that noise above the key."""
+    model, batch = make(noise="off", missing_level="unimodal").eval(), make_batch()
+    here = torch.tensor([True, False, True, False, True])
+    side = model.encode(batch).side
+    p, total = model.params, 0.0
+    for m in MODALITIES:
+        for s in (s for s in MODALITIES if s != m):
+            torch.manual_seed(len(m) * len(s))
+            loss = ranking.spread(side[f"attention_{m}_{s}"], p.beta)
+            total = total + (loss[here].mean() if "text" in (m, s) else loss.mean())
+    found = losses_of(model, batch | {"keep_text": here})["variance_inter"]
+    torch.testing.assert_close(found, p.alpha_c * total)
+
+
+def test_hkts_layer_drops_its_attentions_output_and_its_positions_are_standard_normal():
+    torch.manual_seed(0)
+    stack = sequence_nets.Stack("hkt", 1, 3, 16, 0.0, 0.0)
+    encoder = sequence_nets.HktTransformer(stack, 12).train()
+    assert encoder.positions.std().item() == pytest.approx(1, abs=0.02) and encoder.positions.shape == (5000, 12)
+    layer, x = encoder.layers[0], torch.randn(2, 7, 12)
+    layer.dropout.p = 1.0  # nothing of either output is left
+    expected = layer.feed_forward_norm(layer.attention_norm(x))
+    torch.testing.assert_close(layer(x), expected)
+    layer.dropout.p = 0.1
+    assert not torch.equal(layer(x), layer(x)) and torch.equal(layer.eval()(x), layer(x))
+
+
+def test_losses_of_a_missing_modality_are_left_out():
+    """Intra-modal losses of it, and losses of pairs that it is in; at U_m no gradient reaches its network."""
+    model, batch = make(missing_level="unimodal").eval(), make_batch()
     gone = batch | {"keep_vision": torch.zeros(B, dtype=torch.bool)}
     losses = losses_of(model, gone)
     sum(losses.values()).backward()

@@ -108,7 +108,7 @@ class Model(TextBackbone):
         self.streams = nn.ModuleDict()
         for m, layers, heads, ff in zip(STREAMS, p.layers, p.heads, p.feed_forward, strict=True):
             stack = Stack("hkt", layers, heads, ff, p.stream_dropout, p.stream_dropout)
-            self.streams[m] = HktTransformer(stack, widths[m], p.positions, p.stream_dropout, twice=True)
+            self.streams[m] = HktTransformer(stack, widths[m], p.positions, p.stream_dropout)
             nn.init.normal_(self.streams[m].positions)
         self.alone = nn.ModuleDict({m: nn.Linear(d, 1) for m, d in widths.items()})  # logits of the preparation
         x, c = self.text_width + widths["hcf"], widths["audio"] + widths["vision"]

@@ -31,10 +31,15 @@ What the paper leaves open, and what is done here (Sec., Eq. of the paper; a swi
   U is not detached. Closeness (Eq. 10): mean square per element, eps 0.1 (not printed), weight alpha as printed.
 - Eq. 12 predicts step by step; its gradient reaches the predictor, as printed (`detach_predictor` stops it).
 - Predictor: Lin(d, 100) ReLU Lin(100, 1), linear output (regression) or a logit.
-- A missing modality (batch keys keep_text, keep_audio, keep_vision [B] bool) has its U_m replaced by Gaussian noise,
-  fresh in training, in evaluation a function of the sample's row alone. Its intra-modal losses and those of pairs
-  whose key it is are left out for that sample; the predictive losses stay.
-- Noise on U_m (Eq. 35) comes through `feature_hook`, after Eq. 33 and before the replacement of missing modalities.
+- A missing modality (batch keys keep_text, keep_audio, keep_vision [B] bool) is Gaussian noise "as the features of that
+  modality" (Sec. 3, whose features are the input sequences Z_m): audio and vision at their unimodal network's input,
+  after the scaling; text, whose Z_l are word pieces (Eq. 30), at U_l, HCF with it. `missing_level` "unimodal": U_m of
+  all three. Noise is fresh in training, in evaluation a function of the sample's row alone. What is missing is blanked
+  before anything is computed of it, so that its values move no other row of the mini-batch through the scaling.
+- Losses of a missing modality are left out for that sample: the intra-modal ones, and those of pairs whose key or query
+  it is. Between noise and noise there is no ranking to learn, and Eq. 28 with a missing query would rank a key mixed
+  with noise above the key itself. The predictive losses stay.
+- Noise on U_m (Eq. 35) comes through `feature_hook`, after Eq. 33 and before the replacement of missing modalities at U_m.
 """
 
 from dataclasses import dataclass
@@ -53,7 +58,7 @@ from bench.models.parts.supervised_attention import DETERMINISTIC, OFF, RANKING,
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 from bench.models.parts.words import RANGES, MinMax, one_of
 
-VERSION = 1
+VERSION = 2  # 2: missing modalities blanked, noise where Sec. 3 has it, pairs with a missing query; HKT's encoders
 
 MODALITIES = ("text", "audio", "vision")
 _LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "bce": F.binary_cross_entropy_with_logits}
@@ -115,17 +120,24 @@ class Params:
     decomposition: str = "ranking"  # "ranking", "deterministic" (MDRL-v2) or "off"
     variance: bool = True
     context: bool = True
+    missing_level: str = "input"  # noise for missing audio and vision: "input" or "unimodal"
     detach_predictor: bool = False  # keep Eq. 12's gradient from the predictor
 
     def __post_init__(self) -> None:
         one_of("samlml", "scale", self.scale, (*RANGES, "none"))
         one_of("samlml", "order", self.order, ("conv-transformer", "transformer-conv"))
+        one_of("samlml", "missing_level", self.missing_level, ("input", "unimodal"))
         one_of("samlml", "loss", self.loss, tuple(_LOSSES))
         for name in ("noise", "mixing", "decomposition"):
             one_of("samlml", name, getattr(self, name), (RANKING, DETERMINISTIC, OFF))
         for name in ("layers", "heads", "feed_forward"):
             if len(getattr(self, name)) != len(SEQUENCES):
                 raise BenchError(f"samlml: {name} needs one number each for {', '.join(SEQUENCES)}")
+
+
+def _kept(m: str, x: Tensor, batch: Batch) -> Tensor:
+    """x [B, T, .] with zeros, whatever stood there, where the batch says that modality m is missing."""
+    return torch.where(batch[f"keep_{m}"].bool()[:, None, None], x, 0.0) if f"keep_{m}" in batch else x
 
 
 class Model(TextBackbone):
@@ -163,6 +175,7 @@ class Model(TextBackbone):
             nn.ModuleDict({m: Decomposition(p.d) for m in MODALITIES}) if p.intra and p.decomposition != OFF else None
         )
         self.latent_dims = {m: (p.d,) for m in MODALITIES}
+        self.at_input = ("audio", "vision") if p.missing_level == "input" else ()  # where missing ones become noise
 
     def encode(self, batch: Batch) -> Encoded:
         if self.text_encoder is None or not self.params.attend_padding:
@@ -197,23 +210,29 @@ class Model(TextBackbone):
 
     def _unimodal(self, hidden: Hidden, batch: Batch) -> Latents:
         """U_m of the three modalities, corrupted if asked."""
-        features = {"text": self.text_projection(hidden.last)}  # (B, L, d)
+        features = {"text": self.text_projection(_kept("text", hidden.last, batch))}  # (B, L, d)
         for m, network in self.sequences.items():
-            features[m] = network(self.scale[m](batch[m]) if m in self.scale else batch[m])
+            z = _kept("text" if m == "hcf" else m, batch[m], batch)  # (B, T, d_m)
+            z = self.scale[m](z) if m in self.scale else z
+            if m in self.at_input and f"keep_{m}" in batch:
+                z = self._filled(m, z, batch)
+            features[m] = network(z)
         if self.merge is not None:
             features["text"] = self.merge(torch.cat([features["text"], features.pop("hcf")], -1))
         if self.feature_hook is not None:
             features = {m: self.feature_hook(m, u) for m, u in features.items()}
-        for m, u in features.items():
-            if f"keep_{m}" in batch:
-                kept = batch[f"keep_{m}"].bool()[:, None, None]
-                features[m] = torch.where(kept, u, self._missing(m, u, batch))
-        return features
+        return {
+            m: self._filled(m, u, batch) if f"keep_{m}" in batch and m not in self.at_input else u
+            for m, u in features.items()
+        }
 
-    def _missing(self, m: str, u: Tensor, batch: Batch) -> Tensor:
+    def _filled(self, m: str, x: Tensor, batch: Batch) -> Tensor:
+        """x [B, T, .] with Gaussian noise in place of the rows whose modality is missing."""
         if self.training:
-            return torch.randn_like(u)
-        return Draws(0, "missing", 0, batch["index"]).normal(m, tuple(u.shape[1:])).to(u.dtype)
+            noise = torch.randn_like(x)
+        else:
+            noise = Draws(0, "missing", 0, batch["index"]).normal(m, tuple(x.shape[1:])).to(x.dtype)
+        return torch.where(batch[f"keep_{m}"].bool()[:, None, None], x, noise)
 
     def _masks(self, text: Tensor, batch: Batch) -> dict[str, Mask]:
         """Valid steps [B, T_m] of each modality, or None where padding counts."""

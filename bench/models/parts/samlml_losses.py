@@ -67,11 +67,11 @@ def intra_losses(
 def inter_losses(
     p: Weights, attentions: nn.ModuleDict, side: Mapping[str, Tensor], kept: Mapping[str, Mask]
 ) -> dict[str, Tensor]:
-    """Losses of the inter-modal attentions, summed over ordered pairs (query m, key s); those of a pair whose key is
+    """Losses of the inter-modal attentions, summed over ordered pairs (query m, key s); those of a pair one of which is
     missing leave its samples out."""
     total = _Totals()
     for m, s in ((m, s) for m in attentions for s in attentions if s != m):
-        attention, here = attentions[m], kept[s]
+        attention, here = attentions[m], _both(kept[m], kept[s])
         rows, keys = side.get(f"mask_{m}"), side.get(f"mask_{s}")
         query, scores = side[f"cross_query_{m}"], side[f"scores_{m}_{s}"]
         if p.noise != OFF:
@@ -83,6 +83,11 @@ def inter_losses(
         if p.variance:
             total.add("variance_inter", p.alpha_c, spread(side[f"attention_{m}_{s}"], p.beta, rows, keys), here)
     return total.losses
+
+
+def _both(one: Mask, other: Mask) -> Mask:
+    """Samples that have both modalities."""
+    return one & other if one is not None and other is not None else one if other is None else other
 
 
 class _Totals:

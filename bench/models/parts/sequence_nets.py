@@ -78,19 +78,14 @@ class MultTransformer(nn.Module):
 
 
 class HktTransformer(nn.Module):
-    """HKT's encoder: learned positions, LayerNorm, post-norm layers with one more residual around each. Positions
-    start at normal(0, 0.02), as in the text encoders that the table imitates. `rate`: of every dropout in a layer;
-    `twice`: the attention's output is dropped out too (HKT), not its weights alone (SAM-LML)."""
+    """HKT's encoder: learned positions, which start at normal(0, 1) as an embedding of torch does, LayerNorm, post-norm
+    layers with one more residual around each. `rate`: of every dropout in a layer."""
 
-    def __init__(
-        self, stack: Stack, width: int, positions: int = POSITIONS, rate: float = 0.1, twice: bool = False
-    ) -> None:
+    def __init__(self, stack: Stack, width: int, positions: int = POSITIONS, rate: float = 0.1) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.empty(positions, width).normal_(std=0.02))
+        self.positions = nn.Parameter(torch.randn(positions, width))
         self.norm = nn.LayerNorm(width)
-        self.layers = nn.ModuleList([
-            HktLayer(width, stack.heads, stack.feed_forward, rate, twice) for _ in range(stack.layers)
-        ])
+        self.layers = nn.ModuleList([HktLayer(width, stack.heads, stack.feed_forward, rate) for _ in range(stack.layers)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x + self.positions[: x.shape[1]])
@@ -100,13 +95,12 @@ class HktTransformer(nn.Module):
 
 
 class HktLayer(nn.Module):
-    """Multi-head self-attention without output projection, then a feed-forward network; both dropped out at 0.1,
-    added to their input and normalised."""
+    """Multi-head self-attention without output projection, whose weights are dropped out, then a feed-forward network;
+    the output of either is dropped out, added to its input and normalised."""
 
-    def __init__(self, width: int, heads: int, feed_forward: int, rate: float = 0.1, twice: bool = False) -> None:
+    def __init__(self, width: int, heads: int, feed_forward: int, rate: float = 0.1) -> None:
         super().__init__()
         self.heads, self.rate = heads, rate
-        self.attention_dropout = nn.Dropout(rate if twice else 0.0)
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_norm = nn.LayerNorm(width)
         self.up, self.down = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
@@ -116,5 +110,5 @@ class HktLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, w / H) each
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate if self.training else 0.0)
-        x = self.attention_norm(x + self.attention_dropout(y.transpose(1, 2).flatten(2)))
+        x = self.attention_norm(x + self.dropout(y.transpose(1, 2).flatten(2)))
         return self.feed_forward_norm(x + self.dropout(self.down(self.up(x).relu())))
