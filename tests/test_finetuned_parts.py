@@ -8,6 +8,7 @@ from bench.models.misa import moment_discrepancy
 from bench.models.parts.label_memory import LabelMemory
 from bench.models.parts.moe import MixtureOfExperts
 from bench.models.parts.padded import PaddedBiLSTM, last_step
+from bench.models.parts.text import TextBackbone
 
 
 def test_the_padded_bilstm_is_the_packed_one():
@@ -74,3 +75,9 @@ def test_glomo_gates_follow_torchs_random_stream_in_training_only():
     noise = torch.randn(7, 3)
     assert torch.equal(mixture(x, noise).gates, mixture(x, noise).gates)
     assert torch.equal(mixture.eval()(x).gates, mixture(x).gates)
+
+
+def test_the_flag_for_an_encoders_pooler_hides_no_models_own_module():
+    """A class attribute wins over a module of the same name: MAG and the readout of ITHP have a `pooler`."""
+    flag = "with_pooler"
+    assert getattr(TextBackbone, flag) is False and not hasattr(TextBackbone, "pooler")
