@@ -20,6 +20,7 @@ from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
 from bench.store import FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
+from bench.trails import TUNED, Trail, of_cell, unequal
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,8 @@ def make_plan(
             e = with_figure_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
         numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
         base = map_configs(e, lambda c: fitted(suite.adapt(c)))
+        if suite.tuned:
+            return base, map_configs(base, chosen)
         if not settings:
             return base, base
 
@@ -190,10 +193,27 @@ def make_plan(
 
         return base, map_configs(e, change)
 
+    tuned: list[Trail] = []
+
+    @cache
+    def chosen(c: Config) -> Config:
+        """The setting that the largest search of a cell chose; the cell as it is where there is none."""
+        trails = of_cell(store, c)
+        tuned.extend(trails[:1])
+        return trails[0].chosen() if trails else c
+
+    if suite.tuned and settings:
+        raise BenchError("--suite tuned runs what `bench tune` chose; --set belongs to the other suites")
     both = [adjusted(e) for e in experiments]
+    if suite.tuned:
+        variant = TUNED
+        adapted += [line for line in (unequal(tuned),) if line]
+        if not tuned:
+            raise BenchError(f"nothing in {store.root} was tuned yet: `bench tune ARTEFACT`, with the same --data and --results")
     base, ours = [b for b, _ in both], [o for _, o in both]
     found = find_data((c for e in ours for c in e.configs()), data_dir)
-    jobs = [j for j in expand(ours, n_seeds) if not only or _selected(j, only)]
+    wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
+    jobs = [j for j in wanted_jobs if not only or _selected(j, only)]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
     blocked = {}
     for c in dict.fromkeys(j.config for j in jobs):

@@ -16,6 +16,7 @@ from bench.matrix import Config
 from bench.spaces import changed
 from bench.store import Store, read_json, write_json
 
+TUNED = "tuned"  # the variant under which reports show what was chosen
 PUBLISHED = 0  # number of the trial that is the published setting
 
 

@@ -18,13 +18,13 @@ import pandas as pd
 from bench.analysis import claims as ledger
 from bench.analysis import reported as printed_numbers
 from bench.analysis.audit import audit
-from bench.provenance import SYNTHETIC
 from bench.analysis.results import Results, provenance
 from bench.errors import BenchError
 from bench.matrix import Experiment, dataset_name, expand
 from bench.measure import numbers
 from bench.measure.needs import point
-from bench.report import html, latex, samples
+from bench.provenance import SYNTHETIC
+from bench.report import html, latex, samples, tuning
 from bench.report.master import master_file
 from bench.report.payload import Rerun
 from bench.report.records import Figure
@@ -100,6 +100,9 @@ def _build(
         pdfs[e.id] = [(f.pdf, " ".join(filter(None, (f"{f.title}.", f.caption, f.note)))) for f in drawn if f.pdf]
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
+        searched = tuning.frame(t, store) if e.primary else pd.DataFrame()
+        _write(out / f"{e.id}-trials.csv", _csv(searched) if len(searched) else "")
+        sections[-1]["tuning"] = tuning.section(t, store) if len(searched) else None
 
     unmatched = printed.unmatched(e.id for e in experiments)
     _write(out / "unmatched.csv", pd.DataFrame(unmatched).to_csv(index=False, lineterminator="\n") if unmatched else "")

@@ -12,9 +12,9 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
+from bench.analysis.stats import Across
 from bench.matrix import dataset_name
 from bench.provenance import OFFICIAL, UNLISTED
-from bench.analysis.stats import Across
 from bench.report.glyphs import CSS
 from bench.report.payload import Rerun, payload
 from bench.report.sections import paper_name, provenance_rows, run_parts, signed, status_parts

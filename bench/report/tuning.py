@@ -1,0 +1,172 @@
+"""The report's section on tuning: per cell what was chosen and what it gained, and the value of a budget.
+
+The choice was made on validation, on seeds of its own (bench/tune.py); test values are those of the evaluation's seeds at
+the published and at the chosen setting, paired by seed. Nothing here chooses.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from bench.analysis.results import Cell
+from bench.analysis.stats import Paired, holm, paired
+from bench.analysis.tuning import expected_best
+from bench.matrix import Column, Experiment, Row
+from bench.report.plots import render
+from bench.report.plots.style import WIDTH, drawing, look
+from bench.report.tables import MINUS, Table, number
+from bench.store import Store
+from bench.trails import PUBLISHED, Trail, lower_is_better, of_cell, unequal
+
+
+def section(t: Table, store: Store) -> dict[str, Any] | None:
+    """What the page says of an artefact whose cells were tuned: blocks of methods, or None where none was."""
+    e = t.experiment
+    j, column = next(((j, c) for j, c in enumerate(e.columns) if c.metric == e.primary), (0, None))
+    if column is None:
+        return None
+    found: dict[tuple[str, str], list[tuple[Row, Trail, Cell, Cell]]] = {}
+    for row in e.rows:
+        c = row.cells.get(column.group) if not row.departs else None
+        trails = of_cell(store, c) if c is not None else []
+        if trails:
+            seeds = t.grid.seeds
+            cells = (t.results.cell(config, column, seeds) for config in (c, trails[0].chosen()))
+            found.setdefault((row.block or row.backbone, column.group), []).append((row, trails[0], *cells))
+    if not found:
+        return None
+    blocks = [_block(name, group, rows, column) for (name, group), rows in found.items()]
+    every = [trail for rows in found.values() for _, trail, *_ in rows]
+    return {
+        "blocks": blocks, "metric": column.label, "unequal": unequal(every), "how": _how(every[0]),
+        "sources": list(dict.fromkeys(s for x in every for s in x.sources)),
+        "svg": _curves(e, {f"{b} {g}".strip(): rows for (b, g), rows in found.items()}),
+    }
+
+
+def frame(t: Table, store: Store) -> pd.DataFrame:
+    """Every trial of an artefact's cells, one line each, for the csv."""
+    lines, seen = [], set()
+    for row in t.experiment.rows:
+        for c in row.cells.values() if not row.departs else ():
+            for trail in of_cell(store, c)[:1] if c is not None and c.id not in seen else ():
+                seen.add(c.id)
+                best = trail.best().number
+                lines += [
+                    {"dataset": c.dataset, "backbone": row.backbone, "method": row.method, "variant": row.variant,
+                     "trial": x.number, "validation": x.value, "objective": trail.objective, "stopped_at": x.rung or "",
+                     "chosen": x.number == best, "sampler": trail.sampler, "budget": trail.budget,
+                     "tuning_seeds": " ".join(map(str, trail.seeds)), "settings": _settings(x.settings), "config": x.config}
+                    for x in trail.trials
+                ]
+    return pd.DataFrame(lines)
+
+
+def _how(t: Trail) -> str:
+    n = len(t.seeds)
+    return (
+        f"{t.budget} trials per method, the published setting among them; {t.sampler}; chosen by the validation "
+        f"{t.objective}, mean over {n} tuning seed{'s' * (n > 1)} ({', '.join(map(str, t.seeds))})"
+    )
+
+
+def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]], column: Column) -> dict[str, Any]:
+    plain = next(((p, q) for row, _, p, q in rows if row.baseline == "plain"), None)
+    sign = 1 if column.higher_is_better else -1
+    gains = [_paired(tuned, published, sign) for _, _, published, tuned in rows]
+    over = [
+        None if plain is None or row.baseline == "plain" else (_paired(p, plain[0], sign), _paired(q, plain[1], sign))
+        for row, _, p, q in rows
+    ]
+    tested = [i for i, o in enumerate(over) if o and math.isfinite(o[1].p)]
+    adjusted = dict(zip(tested, holm([over[i][1].p for i in tested]) if tested else ()))
+    lines = []
+    for i, (row, trail, published, tuned) in enumerate(rows):
+        best, first = trail.best(), trail.trials[PUBLISHED].value
+        lines.append({
+            "method": row.method or row.variant or "plain", "chosen": _settings(best.settings) or "as published",
+            "trial": best.number, "trials": len(trail.trials), "epochs": trail.epochs,
+            "valid": (_plain(first), _plain(best.value)), "published": _cell(published, column), "tuned": _cell(tuned, column),
+            "gain": _interval(gains[i], column), "before": _interval(over[i][0], column) if over[i] else "",
+            "after": _interval(over[i][1], column) if over[i] else "",
+            "p": f"{adjusted[i]:.3f}" if i in adjusted else "",
+        })
+    return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "said": _said(name, gains, over, column)}
+
+
+def _said(name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paired] | None], column: Column) -> str:
+    """How much of a method's gain is tuning, in a sentence."""
+    both = [(o[0].difference, o[1].difference) for o in over if o and o[0].n and o[1].n]
+    own = [g.difference for g in gains if g.n and math.isfinite(g.difference)]
+    if not own:
+        return "The chosen settings were not run on the evaluation's seeds yet: bench run --suite tuned."
+    text = f"{name}: tuning alone changes {column.label} by {_signed(min(own), column)} to {_signed(max(own), column)} over the methods."
+    if both:
+        before, after = (max(x) for x in zip(*both))
+        text += f" The best method is {_signed(before, column)} from the plain backbone as published, {_signed(after, column)} with both tuned."
+    return text
+
+
+def _paired(a: Cell, b: Cell, sign: int) -> Paired:
+    """a over b by seed; positive is better."""
+    return paired(sign * a.by_seed(), sign * b.by_seed())
+
+
+def _signed(value: float, column: Column) -> str:
+    return f"{value:+.{column.decimals}f}".replace("-", MINUS)
+
+
+def _interval(p: Paired, column: Column) -> str:
+    if not p.n or not math.isfinite(p.difference):
+        return ""
+    if not math.isfinite(p.low):
+        return f"{_signed(p.difference, column)} (n = {p.n})"
+    return f"{_signed(p.difference, column)} [{_signed(p.low, column)}, {_signed(p.high, column)}]"
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    if not cell.shown:
+        return cell.state
+    spread = f" \u00b1 {number(cell.std, column)}" if math.isfinite(cell.std) else ""
+    return f"{number(cell.mean, column)}{spread} (n = {cell.n})"
+
+
+def _plain(value: float | None) -> str:
+    return "failed" if value is None else f"{value:.4f}"
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    def text(v: Any) -> str:
+        return f"{v:g}" if isinstance(v, float) else "/".join(f"{k} {text(x)}" for k, x in v.items()) if isinstance(v, Mapping) else str(v)
+
+    return ", ".join(f"{k} {text(v)}" for k, v in settings.items())
+
+
+def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell, Cell]]]) -> str:
+    """Expected best validation value against the number of trials, one panel per block."""
+    with drawing():
+        n = min(len(blocks), 3)
+        rows = math.ceil(len(blocks) / n)
+        figure = Canvas((WIDTH * max(n, 2) / 3, 2.1 * rows + 0.35), layout="constrained")
+        axes = figure.subplots(rows, n, squeeze=False).ravel()
+        for a, (name, lines) in zip(axes, blocks.items()):
+            for row, trail, *_ in lines:
+                values = [x.value for x in trail.trials if x.value is not None and not x.rung]
+                if not values:
+                    continue
+                curve = expected_best(values, lower_is_better(trail.objective))
+                style = look(row.method or "plain")
+                a.plot(range(1, len(curve) + 1), curve, color=style.colour, linestyle=style.line, marker=style.marker,
+                       markersize=2.5, label=row.method or row.variant or "plain")
+            a.set_title(name)
+            a.set_xlabel("trials")
+            a.set_ylabel(f"expected best validation {lines[0][1].objective}")
+        for a in axes[len(blocks):]:
+            a.remove()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        render.freeze(figure)
+        return render.svg(figure, f"{e.id}: expected validation performance against budget")
+
