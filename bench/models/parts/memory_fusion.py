@@ -39,6 +39,15 @@ class Inner(nn.Module):
         return self.second(dropout(self.first(x).relu(), self.rate, self.training))
 
 
+def gated_memory(attended: Tensor, candidates: Tensor, keep: Inner, write: Inner) -> Tensor:
+    """The memory [B, memory] after all steps of what was attended to [B, T, a] and its candidates [B, T, memory]."""
+    u = torch.zeros_like(candidates[:, 0])
+    for step, candidate in zip(attended.unbind(1), candidates.unbind(1)):
+        seen = torch.cat([step, u], -1)
+        u = keep(seen).sigmoid() * u + write(seen).sigmoid() * candidate
+    return u
+
+
 class MemoryFusion(nn.Module):
     """Sequences of one length T, modality -> [B, T, d_m], to the last hidden state [B, h_m] of each and the memory
     [B, memory] under "memory". `widths` and `hidden`: modality -> d_m and h_m; attention, candidate and the two gates
@@ -61,9 +70,5 @@ class MemoryFusion(nn.Module):
         c = torch.stack([torch.cat(step, -1) for step in zip(*cells)], 1)  # (B, T, H)
         both = torch.cat([torch.cat([torch.zeros_like(c[:, :1]), c[:, :-1]], 1), c], -1)  # (B, T, 2H)
         attended = self.attention(both).softmax(-1) * both
-        candidates = self.candidate(attended).tanh().unbind(1)
-        u = attended.new_zeros(len(c), self.memory)
-        for step, candidate in zip(attended.unbind(1), candidates):
-            seen = torch.cat([step, u], -1)
-            u = self.keep(seen).sigmoid() * u + self.write(seen).sigmoid() * candidate
+        u = gated_memory(attended, self.candidate(attended).tanh(), self.keep, self.write)
         return {**{m: h[-1] for m, h in zip(self.lstm, states)}, "memory": u}

@@ -1,0 +1,54 @@
+"""EF-LSTM: early fusion LSTM, M-SENA's baseline.
+
+    [text, audio, vision] of each step -> BatchNorm over the time axis -> stacked LSTM, last hidden state
+    -> dropout, Lin ReLU, dropout, Lin -> prediction
+
+Modalities meet at the input: the only latent before the head is the last hidden state [B, hidden], "fusion".
+
+Quirks of M-SENA kept (docs/quirks.md): time steps are the channels of the BatchNorm, whose statistics run over batch and
+all features, so that text dominates; padding counts everywhere; the length is part of the model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
+from bench.models.parts.layers import dropout, pool_steps
+
+VERSION = 1
+MODALITIES = ("text", "audio", "vision")
+
+
+@dataclass(frozen=True)
+class Params:
+    """M-SENA's values for MOSI."""
+
+    hidden: int = 128  # hidden_dims
+    layers: int = 4  # num_layers
+    dropout: float = 0.5  # between LSTM layers and in the head
+
+
+class Model(Backbone):
+    """EF-LSTM. Prediction [B], linear."""
+
+    def __init__(self, params: Params, inputs: Inputs) -> None:
+        super().__init__()
+        p = self.params = params
+        self.label_bound, self.steps = inputs.label_bound, inputs.text[0]
+        width = sum(getattr(inputs, m)[1] for m in MODALITIES)
+        self.norm = nn.BatchNorm1d(self.steps)
+        between = p.dropout if p.layers > 1 else 0.0
+        self.lstm = nn.LSTM(width, p.hidden, p.layers, batch_first=True, dropout=between)
+        self.linear, self.out = nn.Linear(p.hidden, p.hidden), nn.Linear(p.hidden, 1)
+        self.latent_dims = {"fusion": (p.hidden,)}
+
+    def encode(self, batch: Batch) -> Encoded:
+        early = self.norm(torch.cat([pool_steps(batch[m], self.steps) for m in MODALITIES], -1))  # (B, L, d)
+        return Encoded({"fusion": self.lstm(early)[1][0][-1]}, {"early": early})
+
+    def fuse(self, latents: Latents) -> Output:
+        rate, training = self.params.dropout, self.training
+        x = self.linear(dropout(latents["fusion"], rate, training)).relu()
+        return Output(self.out(dropout(x, rate, training)).squeeze(1), {"fusion": latents["fusion"]})
