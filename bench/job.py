@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from bench import encoders, environment, registry, weights
-from bench.data.corruption import parse
+from bench.data.corruption import Corruption, parse
 from bench.data.corruption.corrupted import Corrupted
 from bench.data.dataset import Dataset, load
 from bench.data.prepare import for_model
@@ -72,10 +72,13 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
     )
 
 
-def corrupt(job: Job, data: Resident, dataset: Dataset, model: Backbone) -> Resident:
-    """The data as the job's corruption shows them to the model; the same object where there is none."""
+def corrupt(
+    job: Job, data: Resident, dataset: Dataset, model: Backbone, corruption: Corruption | None = None
+) -> Resident:
+    """The data as the job's corruption shows them to the model, or another one from the same draws; the same object where
+    there is none."""
     c = job.config
-    corruption = parse(c.corruption)
+    corruption = corruption or parse(c.corruption)
     if not corruption:
         return data
     return Corrupted(data, dataset, corruption, stream_seed(c.dataset, c.backbone, job.seed, "corruption"), model)
@@ -190,7 +193,7 @@ def _run(
         arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
     metrics["n"]["train"] = data.size("train")
     if isinstance(data, Corrupted):
-        metrics |= corrupted_metrics(model, data, p, parts.family)
+        metrics |= {k: v for k, v in {"missing_rate": data.missing_rates()}.items() if v}  # by SAM-LML Eq. 34
     env |= {
         "peak_memory_mb": round(environment.peak_memory_mb(device), 1),
         "wall_seconds": round(time.perf_counter() - began, 3),
@@ -200,15 +203,3 @@ def _run(
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
     store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
     return metrics
-
-
-def corrupted_metrics(model: Backbone, data: Corrupted, p: Protocol, family: str) -> dict[str, Any]:
-    """What metrics.json says of a corruption beyond the metrics under its fixed parts: {"sweep": {point: test metrics},
-    "missing_rate": {split: rate by SAM-LML Eq. 34}}, each where there is any."""
-    sweep, label = {}, data.labels("test")
-    for point in data.points:
-        with data.at(point):
-            prediction = predict(model, data, "test")
-        sweep[point] = {**evaluate(prediction, label, family), "loss": task_loss(prediction, label, p)}
-    found = {"sweep": sweep, "missing_rate": data.missing_rates()}
-    return {k: v for k, v in found.items() if v}

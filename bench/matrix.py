@@ -130,7 +130,7 @@ class Row:
     block: str = ""  # bold = best within the block
     baseline: str = ""  # "plain" (the backbone alone), "proposed" (the paper's method), or ""
     x: float | None = None  # abscissa of a figure's point
-    points: tuple[str, ...] = ()  # of its config's corruption sweep; their mean is printed (bench/data/corruption)
+    points: tuple[str, ...] = ()  # corruptions of the test split that its trained jobs are measured under; their mean is printed
     note: str = ""
     beside: bool = False  # a row of ours that the paper does not print: in no claim, no ranking, no comparison
     departs: str = ""  # name of a variant: ran with other settings than the experiment's, so that it judges no paper

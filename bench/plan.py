@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import encoders, estimate
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
+from bench.data.corruption import refuse_evaluation
 from bench.data.dataset import fingerprint, is_synthetic, locate, spec
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
@@ -117,6 +118,8 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
             config = config.with_(**{key: value})
         else:
             raise BenchError(f"--set cannot change '{key}'; use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction or features")
+    if any(s.startswith("corruption.") for s in settings):
+        refuse_evaluation(config.corruption)
     return config
 
 

@@ -155,8 +155,7 @@ class Store:
         """(values, runs) of some jobs.
 
         values: one row per (job, split, metric) of done jobs: job, config, dataset, features, backbone, mixer, seed,
-            split, metric, value. Failed and stale jobs have no rows here, so they cannot be aggregated. A metric at a
-            point of a corruption sweep is called <metric>@<point>, on the test split.
+            split, metric, value. Failed and stale jobs have no rows here, so they cannot be aggregated.
         runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs and all
             fields of env.json.
         """
@@ -176,10 +175,6 @@ class Store:
                     values += [
                         {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
                         for split in ("valid", "test") for m, v in metrics[split].items()
-                    ]
-                    values += [
-                        {**key, "split": "test", "metric": f"{m}@{point}", "value": np.nan if v is None else v}
-                        for point, found in metrics.get("sweep", {}).items() for m, v in found.items()
                     ]
             elif (failed := read_json(folder / "failed.json")) is not None:
                 run |= {"status": FAILED, "error": failed["error"]}

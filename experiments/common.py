@@ -27,6 +27,7 @@ from typing import Any
 
 from bench import registry
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
+from bench.data.corruption import refuse_evaluation
 from bench.errors import BenchError
 from bench.matrix import Column, Config, canonical
 from bench.metrics import METRICS, higher_is_better
@@ -120,8 +121,10 @@ def config(
     """The Config of one cell, or None ("not run") where backbone, mixer or dataset is not implemented; `backbone`
     None is a system that nobody has implemented here.
 
-    `params`, `mixing` and `train` override single values of the hyperparameter files.
+    `params`, `mixing` and `train` override single values of the hyperparameter files. Raises BenchError for a corruption
+    that changes the test split alone: a row asks for that by its `points`.
     """
+    refuse_evaluation(corruption or {})
     known = {"models": backbone, "mixers": mixer, "datasets": dataset}
     if any(name not in registry.names(kind) for kind, name in known.items()):
         return None

@@ -90,13 +90,13 @@ def write(root: Path, e: Experiment, n: int = 3, provenance: str = "official", m
         store.begin(job)
         values = test_metrics(e, job)
         plain = {k: v for k, v in values.items() if "@" not in k}
-        sweep: dict[str, dict[str, float]] = {}
-        for k, v in values.items():
-            if "@" in k:
-                sweep.setdefault(k.split("@")[1], {})[k.split("@")[0]] = v
         record = {"valid": plain, "test": plain, "best_epoch": 7, "epochs": 12, "updates": 600, "n": {"test": 686}}
-        store.finish(job, record | ({"sweep": sweep} if sweep else {}), history(e, job), {"test_id": np.arange(3)},
+        store.finish(job, record, history(e, job), {"test_id": np.arange(3)},
                      planted.env(job.seed, provenance), ["done"])
+    for config, what in spec.sweeps(e):
+        for job in (Job(config, seed) for seed in seeds(n)):
+            names = ((k.split("@"), v) for k, v in test_metrics(e, job).items() if "@" in k)
+            write(store, job, what, {f"{at}:{m}": v for (m, at), v in names if at in what.settings["points"]}, {})
     for need in spec.measures(e) if measured else ():
         for k, seed in enumerate(seeds(n)):
             measure(store, Job(need.config, seed), need.measure, first=k == 0)
@@ -105,7 +105,10 @@ def write(root: Path, e: Experiment, n: int = 3, provenance: str = "official", m
 
 def measure(store: Store, job: Job, what: spec.Measure, first: bool = True) -> None:
     """Plant one measure."""
-    values, found = arrays(what, rng(job.id, what.stem), first)
+    write(store, job, what, *arrays(what, rng(job.id, what.stem), first))
+
+
+def write(store: Store, job: Job, what: spec.Measure, values: dict[str, float], found: dict[str, np.ndarray]) -> None:
     folder = store.folder(job)
     np.savez_compressed(folder / f"{what.stem}.npz", **found)
     write_json(folder / f"{what.stem}.json", {"numbers": values, "seal": spec.seal(store, job), **spec.describe(what)})

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,7 +12,10 @@ from bench.data.corruption import parse
 from bench.data.corruption.corrupted import Corrupted
 from bench.job import corrupt, run
 from bench.matrix import Column, Experiment, Job, Row
-from bench.store import Store
+from bench.measure import numbers
+from bench.measure.needs import sweeps
+from bench.measure.run import run as measured
+from bench.store import Store, read_json
 from bench.train.loop import predict
 from tests.golden import cell_config
 from tests.test_corruption import EXAMPLES, Reads, fresh_model, parts_of, whole
@@ -49,30 +53,52 @@ SWEEP = {"parts": [
 
 
 def job(corruption, backbone="lmf", **changes):
-    return Job(cell_config(backbone, "none", corruption=corruption).with_(train={"max_epochs": 2}, **changes), 1111)
+    plain = cell_config(backbone, "none")  # a test-time corruption inside a job exists only here, to compare a measure with
+    return Job(plain.with_(train={"max_epochs": 2}, corruption=corruption, **changes), 1111)
+
+
+POINTS = tuple(p.name for p in parse(SWEEP).sweep)
+
+
+def swept(store, j, points=POINTS, data_dir=None):
+    """point -> metrics of a job trained with its weights kept, by its measures."""
+    run(j, store, data_dir, keep=("checkpoint",))
+    e = Experiment("x-f1", "x", "x", "figure", rows=(Row("LMF", cells={"": j.config}, points=points),), seeds=1)
+    found: dict[str, dict[str, float]] = {}
+    for config, measure in sweeps(e):
+        assert config == j.config
+        for name, value in measured(j, measure, store, data_dir)[0].items():
+            found.setdefault(name.partition(":")[0], {})[name.partition(":")[2]] = value
+    return found, e
 
 
 @pytest.mark.parametrize("backbone", ["lmf", "misa"])
-def test_one_training_gives_a_sweep_and_the_clean_numbers_bit_for_bit(tmp_path, backbone):
-    store, clean, swept = Store(tmp_path), job({}, backbone, fraction=0.3), job(SWEEP, backbone, fraction=0.3)
-    a, b = run(clean, store), run(swept, store)
-    assert "sweep" not in a and {k: v for k, v in b.items() if k != "sweep"} == a
-    assert (store.folder(clean) / "history.csv").read_bytes() == (store.folder(swept) / "history.csv").read_bytes()
-    assert all(np.array_equal(v, store.predictions(swept)[k]) for k, v in store.predictions(clean).items())
-    assert list(b["sweep"]) == [p.name for p in parse(SWEEP).sweep]
-    losses = [a["test"]["loss"], *(p["loss"] for p in b["sweep"].values())]
-    assert len(set(losses)) == 6
+def test_a_sweep_measures_the_plain_job_as_a_corrupted_test_split_would(tmp_path, backbone):
+    store, clean = Store(tmp_path), job({}, backbone, fraction=0.3)
+    found, _ = swept(store, clean)
+    assert sorted(found) == sorted(POINTS)
+    test = read_json(store.folder(clean) / "metrics.json")["test"]
+    assert len({test["loss"], *(p["loss"] for p in found.values())}) == 6
     fixed = run(job({"kind": "frame_drop", "mode": "independent", "rate": 0.4}, backbone, fraction=0.3), store)
-    assert fixed["test"] == b["sweep"]["frame_drop-independent-0.40"] and fixed["valid"] == a["valid"]
+    assert fixed["test"] == found["frame_drop-independent-0.40"]
+
+
+def test_a_point_joins_the_fixed_corruption_of_the_training(tmp_path):
+    store, j = Store(tmp_path), job(EXAMPLES["missing"], fraction=0.3)
+    found, _ = swept(store, j, ("text_drop-0.40",))
+    both = run(job({"parts": [EXAMPLES["missing"], {"kind": "text_drop", "rate": 0.4}]}, fraction=0.3), store)
+    assert found["text_drop-0.40"] == both["test"]
 
 
 def test_rows_read_points_of_a_sweep_and_average_them(tmp_path):
-    store, j = Store(tmp_path), job(SWEEP)
-    metrics = run(j, store)
+    store, j = Store(tmp_path), job({})
+    found, e = swept(store, j)
+    metrics = read_json(store.folder(j) / "metrics.json")
     values, runs = store.frames([j])
+    values = pd.concat([values, numbers.values([e], store)])
     names = ("frame_drop-correlated-0.10", "frame_drop-independent-0.10")
     at = values.set_index(["split", "metric"]).value
-    assert at["test", f"mae@{names[0]}"] == metrics["sweep"][names[0]]["mae"]
+    assert at["test", f"mae@{names[0]}"] == found[names[0]]["mae"]
     assert at["test", "mae"] == metrics["test"]["mae"]
     rows = [
         Row("LMF", "plain", variant, cells={"": j.config}, points=points)
@@ -82,7 +108,7 @@ def test_rows_read_points_of_a_sweep_and_average_them(tmp_path):
     grid = make_grid(Experiment("f", "powmix", "t", "figure", (column,), tuple(rows), seeds=1), Results(values, runs))
     clean, noisy = (line[0] for line in grid.cells)
     assert clean.mean == metrics["test"]["mae"] and noisy.configs == (j.config,)
-    assert noisy.mean == pytest.approx(np.mean([metrics["sweep"][n]["mae"] for n in names]), abs=1e-15)
+    assert noisy.mean == pytest.approx(np.mean([found[n]["mae"] for n in names]), abs=1e-15)
 
 
 def test_a_corrupted_job_twice_is_byte_identical(tmp_path):
@@ -110,7 +136,7 @@ def test_methods_meet_the_same_corruption():
 def test_poisoned_test_labels_reach_nothing_under_corruption(tmp_path):
     from bench.data.tools import write_synthetic
 
-    corruption = {"parts": [EXAMPLES["missing"], EXAMPLES["feature_noise"], {"kind": "frame_drop", "rates": [0.2]}]}
+    corruption = {"parts": [EXAMPLES["missing"], EXAMPLES["feature_noise"]]}
     j = job(corruption, dataset="mosi", fraction=0.2)
     found = []
     for name in ("clean", "poisoned"):
@@ -125,7 +151,7 @@ def test_poisoned_test_labels_reach_nothing_under_corruption(tmp_path):
         metrics = run(j, store, tmp_path / name)
         found.append((metrics, store.predictions(j), (store.folder(j) / "history.csv").read_bytes()))
     (a, p, history), (b, q, other_history) = found
-    assert a["test"]["mae"] != b["test"]["mae"] and a["sweep"] != b["sweep"]
+    assert a["test"]["mae"] != b["test"]["mae"]
     assert np.array_equal(p["test_prediction"], q["test_prediction"])
     assert history == other_history and a["valid"] == b["valid"]
 
@@ -140,7 +166,7 @@ def test_predictions_under_a_sweep_do_not_depend_on_the_evaluation_batch(monkeyp
     model, found = fresh_model("lmf"), []
     view = Corrupted(resident, data, parse(SWEEP), 5, model)
     for size in (256, 7):
-        monkeypatch.setattr("bench.train.loop.EVAL_BATCH", size)
+        monkeypatch.setattr("bench.train.scores.EVAL_BATCH", size)
         with view.at("frame_drop-independent-0.40"):
             found.append(predict(model, view, "test"))
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)

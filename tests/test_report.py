@@ -288,7 +288,7 @@ def test_sweep_points_are_averaged_seed_by_seed(tmp_path):
         tmp_path, e, lambda c, s: {"acc": 0.9, "acc@drop-0.10": 0.5, "acc@text-0.10": 0.7 + (s - 1111) / 10}
     )
     first, second = (line[0] for line in make_grid(e, results).cells)
-    assert first.values == pytest.approx((60.0, 65.0)) and second.state == "not recorded"
+    assert first.values == pytest.approx((60.0, 65.0)) and second.state == "missing"  # not measured yet
 
 
 def test_settings_and_costs_are_columns_too(tmp_path):

@@ -91,7 +91,7 @@ def _cell(e: Experiment, row: Row, column: Column, results: Results, wanted: tup
     computed = point(e, row, column)
     config = config_of(row, column)
     if computed is None:
-        return results.cell(config, column, wanted, row.points)
+        return results.cell(config, column, wanted, row.points, late=bool(row.points))
     return results.cell(config, column, wanted, (computed,), late=True)
 
 

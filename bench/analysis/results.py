@@ -127,7 +127,7 @@ class Results:
         self, config: Config | None, column: Column, wanted: tuple[int, ...], points: Sequence[str] = (),
         late: bool = False,
     ) -> Cell:
-        """The cell of a config in a column. points: of its corruption sweep, to be averaged seed by seed. late: the value
+        """The cell of a config in a column. points: of its sweep, to be averaged seed by seed. late: the value
         is computed after the run, which counts as missing until then."""
         if config is None:
             return Cell((), wanted)
@@ -137,7 +137,9 @@ class Results:
         keys = [f"{column.metric}@{p}" for p in points] or [column.metric]
         found = [self._values.get((config.id, k)) or self._cost(config, k, wanted) for k in keys]
         if late:
-            states = tuple(MISSING if s == DONE and seed not in found[0] else s for seed, s in zip(wanted, states))
+            states = tuple(
+                MISSING if s == DONE and any(seed not in f for f in found) else s for seed, s in zip(wanted, states)
+            )
         scale = (100.0 if column.percent else 1.0) / len(keys)
         values = tuple(
             scale * math.fsum(f.get(s, NAN) for f in found) if state == DONE else NAN

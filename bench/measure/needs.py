@@ -1,4 +1,4 @@
-"""What the figures of an artefact need computed from kept weights. Pure: no files, no torch.
+"""What the figures and rows of an artefact need computed from kept weights. Pure: no files, no torch.
 
 A measure is a kind and its settings; of which job it is says the folder that it is stored in (spec.py).
 """
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.matrix import Column, Config, Experiment, Row, canonical
 from bench.selectors import selects
 
-VERSIONS = {"landscape": 1, "tsne": 1, "labels": 1, "probe": 1, "attention": 1}  # of the code that computes each kind
+VERSIONS = {"landscape": 1, "tsne": 1, "labels": 1, "probe": 1, "attention": 1, "sweep": 1}  # of the code that computes each kind
 MEASURED = {"density": "labels", "bars": "probe", **{k: k for k in ("landscape", "tsne", "attention")}}  # figure kind
 _OF_PANEL = {"tsne": ("modality",), "attention": ("query", "key", "noised")}  # what a panel adds to the settings
 
@@ -68,6 +69,21 @@ def measures(e: Experiment) -> list[Need]:
             if need is not None:
                 found.append(Need(row, panel["group"], panel, *need))
     return found
+
+
+def sweeps(e: Experiment) -> list[tuple[Config, Measure]]:
+    """What an artefact's rows ask of trained jobs by their `points`: one measure per config and kind of corruption, with
+    all of its rates."""
+    asked: dict[Config, dict[str, dict[str, None]]] = {}
+    for row in e.rows:
+        for config in row.cells.values() if row.points else ():
+            if config is not None:
+                for name in row.points:
+                    asked.setdefault(config, {}).setdefault(name.rpartition("-")[0], {})[name] = None
+    return [
+        (config, Measure("sweep", {"points": sorted(points), "corruption": CORRUPTION_VERSION}))
+        for config, kinds in asked.items() for points in kinds.values()
+    ]
 
 
 def panel_rows(e: Experiment, panel: Panel) -> list[Row]:

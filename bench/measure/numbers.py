@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from bench.matrix import Config, Experiment, Job, seeds
-from bench.measure.spec import load_numbers, measures
+from bench.measure.spec import load_numbers, measures, sweeps
 from bench.store import DONE, Store
 
 _SPLIT = "test"  # where tables look; which data a number is of is said with its definition
@@ -20,6 +20,7 @@ def values(experiments: Iterable[Experiment], store: Store, n_seeds: int | None 
     lines = []
     for e in experiments:
         wanted = seeds(e.seeds if n_seeds is None or not e.seeds else n_seeds)
+        lines += _swept(e, store, wanted)
         if not e.figure.get("computed"):
             continue
         found = _dynamics if e.figure["kind"] == "dynamics" else _measured
@@ -50,6 +51,16 @@ def _measured(e: Experiment, store: Store, wanted: Sequence[int]) -> list[tuple]
                 at = need.measure.stem + (f":{probed}" if probed else "")
                 if name in numbers:
                     lines.append(_line(job, metric, at, numbers[name]))
+    return lines
+
+
+def _swept(e: Experiment, store: Store, wanted: Sequence[int]) -> list[tuple]:
+    lines = []
+    for config, measure in sweeps(e):
+        for job in _done(config, wanted, store):
+            for name, value in (load_numbers(store, job, measure) or {}).items():
+                at, _, metric = name.partition(":")
+                lines.append(_line(job, metric, at, value))
     return lines
 
 

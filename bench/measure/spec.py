@@ -1,4 +1,4 @@
-"""What figures compute from a job's kept weights, on disk. Torch-free: plans, reports and figures read it.
+"""What figures and sweeps compute from a job's kept weights, on disk. Torch-free: plans, reports and figures read it.
 
 A measure (needs.py) lies in the folder of its job: <kind>-<id>.npz (arrays) and then, by rename, <kind>-<id>.json: its
 presence means done. A failed one leaves <kind>-<id>.failed.json.
@@ -9,6 +9,7 @@ presence means done. A failed one leaves <kind>-<id>.failed.json.
                silhouette, knn_accuracy; where rows are mixed also silhouette_original, silhouette_mixed, ...
     labels     label [N], mixed [M] float32. kl
     probe      no arrays. <modality>:<metric>, as "text:non0_acc2"
+    sweep      no arrays. <point>:<metric> of the test split, as "frame_drop-correlated-0.10:mae"
     attention  matrix [queries, keys] float32, noised [keys] bool, columns [k] int64. weight_noised, weight_other,
                weight_std
 
@@ -22,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from bench.matrix import Job
-from bench.measure.needs import VERSIONS, Measure, Need, Panel, measure_of, measures, panel_rows, point
+from bench.measure.needs import VERSIONS, Measure, Need, Panel, measure_of, measures, panel_rows, point, sweeps
 from bench.store import Store, read_json, write_json
 
 __all__ = [
     "Measure", "Need", "Panel", "Values", "describe", "fail", "failure", "load", "load_numbers", "measure_of",
-    "measures", "panel_rows", "point", "seal",
+    "measures", "panel_rows", "point", "seal", "sweeps",
 ]
 
 Values = tuple[dict[str, float], dict[str, np.ndarray]]  # (numbers, arrays)

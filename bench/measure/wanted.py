@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import estimate
 from bench.matrix import Config, Experiment, Job, expand
-from bench.measure.needs import Measure, measures
+from bench.measure.needs import Measure, measures, sweeps
 from bench.measure.spec import failure, load_numbers
 from bench.store import DONE, FAILED, MISSING, Store
 
@@ -85,12 +85,12 @@ def wanted(
     experiments: Iterable[Experiment], n_seeds: int | None, jobs: Iterable[Job], status: Mapping[str, str],
     blocked: Mapping[str, str], store: Store,
 ) -> Wanted:
-    """What the experiments' figures want of some jobs, and what is there of it."""
+    """What the experiments' figures and rows want of some jobs, and what is there of it."""
     of: dict[str, tuple[Measure, ...]] = {}
     for e in experiments:
         by_config: dict[Config, list[Measure]] = {}
-        for need in measures(e):
-            by_config.setdefault(need.config, []).append(need.measure)
+        for config, measure in [*((need.config, need.measure) for need in measures(e)), *sweeps(e)]:
+            by_config.setdefault(config, []).append(measure)
         for j in expand([e], n_seeds) if by_config else ():
             if j.id in status and j.config in by_config:
                 of[j.id] = tuple(dict.fromkeys((*of.get(j.id, ()), *by_config[j.config])))

@@ -9,17 +9,17 @@
     {"kind": "missing", "rate": MR, "fill": "zero"}          or "noise"; train (redrawn every epoch), valid and test
     {"kind": "feature_noise", "rate": NR, "noise": "gaussian"}   or "laplace", "erasing", "drawn", "drawn3"; all splits
 
-A part with "rates" in place of "rate" is a sweep: its rates are evaluated one by one on the test split, with the
-selected weights, after the training that the fixed parts describe (a clean one where there is none). One training so
-gives all points of a curve, and its clean numbers are those of the job without the sweep, bit for bit. metrics.json
-keeps each point under "sweep": {point: metrics}, where a point is named kind-option-rate: "frame_drop-correlated-0.10",
-"text_drop-0.05". A point replaces a fixed part of its own kind. In the frames of Store a point's metrics are called
-"non0_acc2@frame_drop-correlated-0.10". An Experiment's row reads a point by naming it, and the mean of several, seed by
-seed, by naming them all (PowMix Figs 6 and 7 average two kinds of noise), while its columns keep their plain metrics:
+What changes only the test split is no part of a training. It is a sweep, a measure of a trained job (bench/measure):
+its points are evaluated one by one with the selected weights, after the training that the fixed parts describe (a clean
+one where there is none), so that one training serves the plain table and all points of a curve. A point is named
+kind-option-rate: "frame_drop-correlated-0.10", "text_drop-0.05"; it replaces a fixed part of its own kind. An
+Experiment's row asks for a point by naming it, and for the mean of several, seed by seed, by naming them all (PowMix Figs
+6 and 7 average two kinds of noise), while its config and its columns stay plain:
 
-    sweep = {"parts": [{"kind": "frame_drop", "mode": m, "rates": RATES} for m in ("correlated", "independent")]}
-    Row("MulT", "PowMix", variant="p=0.10", x=0.1, cells={"": config("powmix", "mult", "mosei", "powmix",
-        corruption=sweep)}, points=("frame_drop-correlated-0.10", "frame_drop-independent-0.10"))
+    Row("MulT", "PowMix", variant="p=0.10", x=0.1, cells={"": config("powmix", "mult", "mosei", "powmix")},
+        points=("frame_drop-correlated-0.10", "frame_drop-independent-0.10"))
+
+In the frames of values a point's metrics are called "non0_acc2@frame_drop-correlated-0.10".
 
 Readings, where the papers are silent:
 - A dropped frame is zeroed where it stands; nothing is shortened and lengths stay. Every step is a frame, padding
@@ -44,8 +44,8 @@ step (of the whole split, for missing modalities). Neither the method, the batch
 are compared on the same corruption; nor does the rate: what falls at 10 % falls at 20 % too.
 """
 
-from bench.data.corruption.spec import Corruption, Part, parse
+from bench.data.corruption.spec import Corruption, Part, named, parse, refuse_evaluation
 
 VERSION = 1  # of everything in this package; part of the identity of jobs with a corruption
 
-__all__ = ["VERSION", "Corruption", "Part", "parse"]
+__all__ = ["VERSION", "Corruption", "Part", "named", "parse", "refuse_evaluation"]

@@ -77,6 +77,31 @@ def parse(given: Mapping[str, Any]) -> Corruption:
     return Corruption(tuple(fixed), tuple(sweep))
 
 
+def named(point: str) -> Part:
+    """The part that a sweep's point names: the inverse of Part.name. Raises BenchError where it names none."""
+    kind, *value, rate = point.split("-")
+    try:
+        given = {"kind": kind, "rate": float(rate)}
+    except ValueError:
+        raise BenchError(f"'{point}' names no point of a sweep; as frame_drop-correlated-0.10") from None
+    option = KINDS[kind].option if kind in KINDS else ""
+    found = _part(_checked({**given, **({option: value[0]} if option and value else {})}), given["rate"])
+    if found.name != point:
+        raise BenchError(f"'{point}' names no point of a sweep; did you mean '{found.name}'?")
+    return found
+
+
+def refuse_evaluation(given: Mapping[str, Any]) -> None:
+    """Raise BenchError where a part changes only how the test split is read: that is a measure of a trained job, which
+    an experiment's row asks for by its `points`, and never part of what is trained."""
+    corruption = parse(given)
+    for part in (*corruption.sweep, *(p for p in corruption.parts if "train" not in KINDS[p.kind].splits)):
+        raise BenchError(
+            f"corruption '{part.name}' changes only how the test split is read, so it is no part of a training; name it "
+            "in `points` of an experiment's row"
+        )
+
+
 def _checked(s: Any) -> Mapping[str, Any]:
     if not isinstance(s, Mapping) or s.get("kind") not in KINDS:
         found = s.get("kind") if isinstance(s, Mapping) else s
