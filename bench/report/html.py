@@ -17,9 +17,10 @@ from bench.matrix import dataset_name
 from bench.provenance import OFFICIAL, UNLISTED
 from bench.report.glyphs import CSS
 from bench.report.payload import Rerun, payload
-from bench.report.sections import paper_name, provenance_rows, run_parts, signed, status_parts
+from bench.report.sections import provenance_rows, run_parts, signed, status_parts
 from bench.report.settings import Setting
 from bench.report.significance import across_cells
+from bench.report.summary import cards, paper_name
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
 
@@ -109,9 +110,7 @@ def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
     kinds = {t.provenance for t in tables} - {""}
     judged = sum(cells.values()) - cells.get("undecided", 0)
     if kinds == {"synthetic"}:
-        return (
-            "Generated data: this shows that everything runs here. No number on this page says anything about a paper."
-        )
+        return "This shows that everything runs here. No number on this page says anything about a paper."
     if judged:
         at_least = cells["inside"] + cells["better"]
         missed = judged - at_least
@@ -123,10 +122,16 @@ def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
             )
         return text
     if "custom" in kinds:
-        return "The data files are not the published ones: differences to the papers are shown, verdicts are not given."
+        return ""  # the banner says it
     if "official" in kinds:
         return "Too few runs yet to compare a reported number with."
     return "Nothing has been run yet."
+
+
+def heading(answer: Sequence[Mapping[str, Any]]) -> str:
+    """The page's title: papers reproduce or not, a study of one's own comes out."""
+    own = [c["name"] for c in answer if c["own"]]
+    return "What reproduced, and what did not" if len(own) < len(answer) else f"What came out of {', '.join(own)}"
 
 
 def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
@@ -227,6 +232,7 @@ def page(
     for s in sections:
         papers.setdefault(paper_name(s["table"].experiment.paper), []).append(s)
     groups = claim_groups(claims, own_claims)
+    answer = cards(tables, [r for g in groups for r in g["rows"]])
     box = claim_parts([r for g in groups for r in g["rows"]])
     kinds = Counter(s["kind"] for s in sections)
     words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
@@ -241,6 +247,8 @@ def page(
         data=payload(tables, rerun, settings or {}),
         banners=banners(tables),
         lead=lead(tables, counts),
+        cards=answer,
+        heading=heading(answer),
         artefact_count=" and ".join(words),
         progress={"done": progress["done"], "all": len(runs)},
         papers=list(papers.items()),

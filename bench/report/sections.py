@@ -9,10 +9,10 @@ from bench.matrix import Experiment, dataset_name
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
+from bench.report.summary import paper_name
 from bench.report.tables import MINUS, Table, data_text, p_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, STATUSES, UNDECIDED, tally
 
-PAPERS = {"msmix": "MS-Mix", "powmix": "PowMix", "slad": "SLaD", "samlml": "SAM-LML", "cpsl": "CP+SL"}
 WORDS = {
     INSIDE: "inside",
     NEAR: "within twice",
@@ -21,10 +21,6 @@ WORDS = {
     UNDECIDED: "undecided",
 }
 _MOST = 60  # lines of a list before the rest is counted only
-
-
-def paper_name(paper: str) -> str:
-    return PAPERS.get(paper, paper)
 
 
 def artefact_name(e: Experiment) -> str:

@@ -65,6 +65,14 @@ class Table:
                     found.setdefault(c, row)
         return found
 
+    def row_by_id(self, config: str) -> Row:
+        """The first row that a config stands in, by its id."""
+        return self._rows_by_id[config]
+
+    @cached_property
+    def _rows_by_id(self) -> Mapping[str, Row]:
+        return {c.id: row for c, row in self.row_of.items()}
+
     @cached_property
     def progress(self) -> Counter:
         return Counter(r["status"] for r in self.runs)
