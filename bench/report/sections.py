@@ -9,7 +9,6 @@ from bench.matrix import Experiment, dataset_name
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
-from bench.report.summary import paper_name
 from bench.report.tables import MINUS, Table, data_text, p_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, STATUSES, UNDECIDED, tally
 
