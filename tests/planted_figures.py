@@ -96,7 +96,7 @@ def write(root: Path, e: Experiment, n: int = 3, provenance: str = "official", m
     for config, what in spec.sweeps(e):
         for job in (Job(config, seed) for seed in seeds(n)):
             names = ((k.split("@"), v) for k, v in test_metrics(e, job).items() if "@" in k)
-            write(store, job, what, {f"{at}:{m}": v for (m, at), v in names if at in what.settings["points"]}, {})
+            put(store, job, what, {f"{at}:{m}": v for (m, at), v in names if at in what.settings["points"]}, {})
     for need in spec.measures(e) if measured else ():
         for k, seed in enumerate(seeds(n)):
             measure(store, Job(need.config, seed), need.measure, first=k == 0)
@@ -105,10 +105,10 @@ def write(root: Path, e: Experiment, n: int = 3, provenance: str = "official", m
 
 def measure(store: Store, job: Job, what: spec.Measure, first: bool = True) -> None:
     """Plant one measure."""
-    write(store, job, what, *arrays(what, rng(job.id, what.stem), first))
+    put(store, job, what, *arrays(what, rng(job.id, what.stem), first))
 
 
-def write(store: Store, job: Job, what: spec.Measure, values: dict[str, float], found: dict[str, np.ndarray]) -> None:
+def put(store: Store, job: Job, what: spec.Measure, values: dict[str, float], found: dict[str, np.ndarray]) -> None:
     folder = store.folder(job)
     np.savez_compressed(folder / f"{what.stem}.npz", **found)
     write_json(folder / f"{what.stem}.json", {"numbers": values, "seal": spec.seal(store, job), **spec.describe(what)})

@@ -102,7 +102,7 @@ def test_every_figure_is_whole_legible_and_follows_the_page(artefact, drawn):
     assert "not run" not in d.words and "not run" not in d.record.note.lower()
     assert len(d.points) and (d.out / d.record.pdf).stat().st_size > 5000
     if d.experiment.seeds:
-        assert f"n = {N} seeds" in d.record.caption and "published M-SENA files" in d.record.caption
+        assert f"n = {N} seeds" in d.record.caption and "the published files" in d.record.caption
     printable(d.record)
     legible(d)
     themed(artefact, d.record.svg)
