@@ -35,18 +35,21 @@ def _unit(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of some samples: rows [B] int64 of `split`, in an epoch (0 where it must not matter)."""
+    """The draws of some samples: rows [B] int64 of `split`, in an epoch (0 where it must not matter). An epoch that is
+    a tensor (int64 scalar on the rows' device) may change its value between replays of a captured step."""
 
     seed: int
     split: str
-    epoch: int
+    epoch: int | Tensor
     rows: Tensor
 
     def at(self, channel: str, position: Tensor) -> Tensor:
         """Uniform on (0, 1), float32 [B, ...], at `position` int64, [1, ...] or [B, ...]; independent by channel."""
-        text = f"{self.seed}|{self.split}|{self.epoch}|{channel}"
+        text = f"{self.seed}|{self.split}|{channel}"
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
-        start = _mix(self.rows * _GAMMA + key).view(-1, *[1] * (position.dim() - 1))  # (B, 1...)
+        epoch = torch.full((), self.epoch, device=self.rows.device) if isinstance(self.epoch, int) else self.epoch
+        of_epoch = _mix(epoch * _GAMMA + key)
+        start = _mix(self.rows * _GAMMA + of_epoch).view(-1, *[1] * (position.dim() - 1))  # (B, 1...)
         return _unit(_mix(start + (position + 1) * _GAMMA))
 
     def samples(self, channel: str) -> Tensor:

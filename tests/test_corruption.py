@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench import registry
-from bench.data.corruption import frames, missing, noise, parse
+from bench.data.corruption import VERSION, frames, missing, noise, parse
 from bench.data.corruption.corrupted import Corrupted
 from bench.data.corruption.spec import KINDS, Part
 from bench.data.dataset import load
@@ -151,7 +151,7 @@ def test_a_wrong_corruption_is_one_line(given, says):
 def test_the_version_is_in_the_identity_of_corrupted_jobs_alone():
     clean = cell_config("lmf", "none")
     assert "corruption" not in clean.versions
-    assert cell_config("lmf", "none", corruption=EXAMPLES["missing"]).versions["corruption"] == 1
+    assert cell_config("lmf", "none", corruption=EXAMPLES["missing"]).versions["corruption"] == VERSION
     by_hand = overridden(clean, ["corruption.kind=occlusion", "corruption.rate=0.2"])
     assert by_hand == cell_config("lmf", "none", corruption={"kind": "occlusion", "rate": 0.2})
 

@@ -39,13 +39,23 @@ Readings, where the papers are silent:
   output and on its other inputs as it reads them, all entries. N has mean 0 and variance 1, Laplace noise too;
   "erasing" zeroes entries with probability NR; "drawn" is Laplace or erasing, "drawn3" any of the three, per sample.
 
-Every draw is a function of (dataset, backbone, seed), split, epoch (train alone), the sample's row in the file and the
-step (of the whole split, for missing modalities). Neither the method, the batch nor the device enters, so that methods
+Every draw is a function of (dataset, seed), split, epoch (train alone), the sample's row in the file and the step (of
+the whole split, for missing modalities). Neither the method, the backbone, the batch nor the device enters, so that all
 are compared on the same corruption; nor does the rate: what falls at 10 % falls at 20 % too.
+
+What two backbones share under one seed:
+- which modalities of which samples are missing, where they read the same modalities (a system of text and audio alone
+  draws two cells a sample) and the same rows (training: the same fraction);
+- which samples lose their text, and which kind of noise a sample gets where the kind is drawn;
+- which frames fall at equal numbers of steps; "correlated" in relative time at any number, if the texts have equal
+  lengths (features, or word pieces of one encoder);
+- a number drawn for noise at an entry of a feature, by its place [step, channel] in the tensor that is noised. Models
+  that are noised at different places (U_m, the encoder's output, the input) see noise of one law, not the same numbers.
+What they never share: initial weights, batch order, dropout, mixing draws, the rows of a training fraction.
 """
 
 from bench.data.corruption.spec import Corruption, Part, named, parse, refuse_evaluation
 
-VERSION = 1  # of everything in this package; part of the identity of jobs with a corruption
+VERSION = 2  # of everything in this package; part of the identity of jobs with a corruption. 2: no backbone in the stream
 
 __all__ = ["VERSION", "Corruption", "Part", "named", "parse", "refuse_evaluation"]

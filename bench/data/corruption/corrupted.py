@@ -24,7 +24,8 @@ class Corrupted(Resident):
 
     model: what the batches are for; one that computes U_m itself or encodes word pieces gets its noise there
     (inside.py), and one that `reads_keep` deals with missing modalities by the batch's keep_<modality>.
-    seed: of the stream "corruption". Raises BenchError where a missing rate cannot be reached or noise has no place.
+    seed: of the stream "corruption", which no backbone enters. Raises BenchError where a missing rate cannot be reached
+    or noise has no place.
     """
 
     def __init__(self, data: Resident, dataset: Dataset, corruption: Corruption, seed: int, model: nn.Module) -> None:
@@ -39,13 +40,18 @@ class Corrupted(Resident):
         self._mask_id = text.mask_token(getattr(getattr(model, "text_encoder", None), "name", "bert-base-uncased"))
         self._point: Part | None = None
         self._epoch = 0
+        # the epoch on the device, of training and of the other splits: a captured step reads the first one
+        self._epochs = {s: torch.zeros((), dtype=torch.int64, device=self.device) for s in SPLITS}
         self._keep: dict[tuple[str, Part], Tensor] = {}
         self._mean_text: Tensor | None = None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Redraw what is redrawn for the training split."""
+        """Redraw what is redrawn for the training split, in place."""
         self._epoch = epoch
-        self._keep = {k: keep for k, keep in self._keep.items() if k[0] != "train"}
+        self._epochs["train"].fill_(epoch)
+        for (split, part), keep in self._keep.items():
+            if split == "train":
+                keep.copy_(self._draw_kept(split, part))
 
     @contextmanager
     def at(self, point: str) -> Iterator[None]:
@@ -66,11 +72,11 @@ class Corrupted(Resident):
         """Rows `index` [B] of every tensor, corrupted, then cut; `index`; keep_<modality> [B] bool under "missing"."""
         batch = super().batch(split, index)
         parts = self._corruption.on(split, self._point)
-        draws = Draws(self._seed, split, self._drawn_in(split), self._clips.file_rows[split][index])
+        draws = Draws(self._seed, split, self._epochs[split], self._clips.file_rows[split][index])
         self._inside.now(parts, draws)
         for part in parts:
             if part.kind == "missing":
-                keep = self._kept(split, part)[index]  # (B, |M|)
+                keep = self._kept(split, part).index_select(0, index)  # (B, |M|)
                 batch |= {f"keep_{m}": column for m, column in zip(self.modalities, keep.unbind(1), strict=True)}
         for m in self.modalities if parts else ():
             self._drop(batch, m, parts, draws)
@@ -82,16 +88,17 @@ class Corrupted(Resident):
         parts = [p for p in self._corruption.parts if p.kind == "missing"]
         return {s: missing.missing_rate(self._kept(s, p).cpu().numpy()) for p in parts for s in SPLITS}
 
-    def _drawn_in(self, split: str) -> int:
-        return self._epoch if split == "train" else 0
-
     def _kept(self, split: str, part: Part) -> Tensor:
         """Kept cells [N, |M|] of a split."""
         if (split, part) not in self._keep:
-            generator = np.random.default_rng([self._seed, SPLITS.index(split), self._drawn_in(split)])
-            drawn = missing.draw_kept(self.size(split), len(self.modalities), part.rate, generator)
-            self._keep[split, part] = torch.from_numpy(drawn).to(self.device)
+            self._keep[split, part] = self._draw_kept(split, part).to(self.device)
         return self._keep[split, part]
+
+    def _draw_kept(self, split: str, part: Part) -> Tensor:
+        """Kept cells of an epoch of the training split, of all epochs of another one, on the host."""
+        epoch = self._epoch if split == "train" else 0
+        generator = np.random.default_rng([self._seed, SPLITS.index(split), epoch])
+        return torch.from_numpy(missing.draw_kept(self.size(split), len(self.modalities), part.rate, generator))
 
     # --- one modality of a batch -------------------------------------------------------------------------------------
 
