@@ -5,6 +5,7 @@ get wrong.
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.files import one_line
 from bench.folders import recall, remember
 from bench.found import read_folders, suite_of
 from bench.launch.worker import Outcome
@@ -28,6 +30,8 @@ from bench.suites import suite as suite_named
 from bench.trails import Trail
 
 Notify = Callable[[Outcome], None]
+_LONGEST = 366 * 86400.0  # seconds of a time limit
+_MOST_SEEDS = 1000
 
 
 def plan(
@@ -44,6 +48,10 @@ def plan(
     data = None if data is None else Path(data)
     if data is not None and not data.is_dir():
         raise BenchError(f"--data {data}: no such folder")
+    if Path(results).exists() and not Path(results).is_dir():
+        raise BenchError(f"--results {results}: a file, not a folder; name another")
+    if seeds is not None and not 1 <= seeds <= _MOST_SEEDS:
+        raise BenchError(f"--seeds takes 1 to {_MOST_SEEDS}, got {seeds}")
     named = list(artefacts)
     chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
     if variant:
@@ -53,50 +61,103 @@ def plan(
 
 @dataclass
 class Finished:
-    """What a run left: how each job ended now, and every failure that its plan still holds."""
+    """What a run left: how each job ended now, and every failure that its plan still holds.
+
+    A failure counts whether or not it could be stored: a full disk takes no failed.json.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     failed: list[Job] = field(default_factory=list)
     unmeasured: list[tuple[Job, Measure]] = field(default_factory=list)
+    unrun: list[Job] = field(default_factory=list)  # what was to be run and was not: --fail-fast
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Job id -> what its worker said, of the jobs that failed now."""
+        return {o.job.id: o.error for o in self.outcomes if o.status == FAILED}
 
     @property
     def ok(self) -> bool:
-        return not self.failed and not self.unmeasured
+        return not self.failed and not self.unmeasured and not self.unrun
 
 
 def run(
     wanted: Plan, results: str | Path = "results", data: str | Path | None = None, slots: Sequence[str] = ("",),
     seeds: int | None = None, timeout: float | None = None, retry_failed: bool = False, fail_fast: bool = False,
-    keep_checkpoints: bool = False, progress: Notify = lambda outcome: None,
+    keep_checkpoints: bool = False, progress: Notify = lambda outcome: None, say: Callable[[str], None] = lambda line: None,
 ) -> Finished:
-    """Run what a plan lacks; `progress` hears of every job as it ends. `slots`: one entry per worker, "" for a CPU
-    worker or the number of its GPU. Ctrl-C and SIGTERM end the workers; what was finished is kept."""
+    """Run what a plan lacks; `progress` hears of every job as it ends, `say` why one is put off. `slots`: one entry per
+    worker, "" for a CPU worker or the number of its GPU. `timeout`: seconds of a job; a job that failed for another
+    limit is tried again. Ctrl-C, SIGTERM and SIGHUP end the workers; what was finished is kept."""
     from bench.launch.local import run_jobs
 
-    store = Store(results)
-    write_manifest(wanted, store, seeds)
-    remember(store.root, None if data is None else Path(data))
-    jobs = [*wanted.todo(retry_failed), *wanted.figures.to_measure(retry_failed)]
+    if timeout is not None:
+        check_timeout(timeout)
+    store = Store(check_results(results))
+    with _manifest_lock(store, wanted.suite.name):
+        write_manifest(wanted, store, seeds)
+        remember(store.root, None if data is None else Path(data))
+    jobs = [*wanted.todo(retry_failed, timeout), *wanted.figures.to_measure(retry_failed)]
     outcomes: list[Outcome] = []
     if jobs:
         with _terminable():
             outcomes = run_jobs(
                 jobs, store, slots, None if data is None else Path(data), timeout,
                 lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast,
-                progress, wanted.data, lambda j: wanted.figures.lacking(j, retry_failed),
+                progress, wanted.data, lambda j: wanted.figures.lacking(j, retry_failed), say,
             )
-    failed = [j for j in wanted.jobs if store.status(j) == FAILED]
-    return Finished(outcomes, failed, wanted.figures.failed(store))
+    ended = {o.job.id: o.status for o in outcomes}
+    failed = [j for j in wanted.jobs if wanted.status[j.id] != DONE and store.status(j, wanted.data) == FAILED]
+    unmeasured = wanted.figures.failed(store)
+    counted = {j.id for j in (*failed, *(j for j, _ in unmeasured))}
+    failed += [o.job for o in outcomes if o.status == FAILED and o.job.id not in counted]
+    return Finished(outcomes, failed, unmeasured, [j for j in jobs if j.id not in ended])
+
+
+def check_timeout(seconds: float) -> float:
+    """A time limit in seconds. Raises BenchError for what is none."""
+    if not 0 < seconds <= _LONGEST:  # false for NaN too
+        raise BenchError(f"--timeout takes seconds above 0 and up to {_LONGEST:g}, got {seconds:g}")
+    return seconds
+
+
+def check_results(folder: str | Path) -> Path:
+    """The results root, made where it is not there. Raises BenchError where it cannot be."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise BenchError(f"--results {path}: a file, not a folder; name another")
+    with one_line(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _manifest_lock(store: Store, suite: str):
+    """One run at a time adds to a suite's record of what was run."""
+    from bench.launch import owner
+
+    end, lock = time.monotonic() + 60.0, store.root / "plans" / f".{suite}.lock"
+    while (owned := owner.take(lock)) is None:
+        if time.monotonic() > end:
+            raise BenchError(f"{lock} has been held for a minute by {owner.holder(lock) or 'another run'}; end that or remove the file")
+        time.sleep(0.05)
+    with owned:
+        yield
 
 
 @contextmanager
 def _terminable():
-    """`kill` ends the workers as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """`kill` and the end of the terminal end the workers as Ctrl-C does (but `nohup` is respected)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, signal.default_int_handler) for s in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for s, handler in before.items():
+            signal.signal(s, handler)
 
 
 def tune(
@@ -114,6 +175,10 @@ def tune(
     cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
     if not cells:
         raise BenchError(next(iter(wanted.blocked.values()), "nothing to tune: no cell matches"))
+
+    if timeout is not None:
+        check_timeout(timeout)
+    check_results(results)
 
     def run_trials(jobs: Sequence[Job]) -> None:
         with _terminable():

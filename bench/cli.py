@@ -104,9 +104,12 @@ def _version() -> str:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, got '{text[:40]}'") from None
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 10000")
     return value
 
 
@@ -157,15 +160,24 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from bench.terminal.console import steady_output
+
+    with steady_output():
+        return _run_jobs(args)
+
+
+def _run_jobs(args: argparse.Namespace) -> int:
     from bench import api
     from bench.store import Store
     from bench.terminal import plans
     from bench.terminal.console import clock
     from bench.terminal.progress import Progress
 
+    if args.timeout is not None:
+        api.check_timeout(args.timeout)
     gpus, slots = _slots(args)
     plan = _make_plan(args)
-    jobs = [*plan.todo(args.retry_failed), *plan.figures.to_measure(args.retry_failed)]
+    jobs = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_measure(args.retry_failed)]
     plans.print_plan(plan, brief=True)
     if args.dry_run:
         for j in jobs:
@@ -177,23 +189,24 @@ def _run(args: argparse.Namespace) -> int:
         raise BenchError(next(iter(plan.blocked.values())))
     device = "gpu" if gpus else "cpu"
     if jobs:
-        training = [*plan.todo(args.retry_failed), *plan.figures.to_retrain(args.retry_failed)]
+        training = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_retrain(args.retry_failed)]
         seconds = plan.remaining_seconds(training, device) / len(slots)
         print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
     progress = Progress(jobs, len(slots), plan.seconds[device])
     try:
         found = api.run(
             plan, args.results, args.data, slots, args.seeds, args.timeout, args.retry_failed, args.fail_fast,
-            args.keep_checkpoints, progress,
+            args.keep_checkpoints, progress, progress.say,
         )
     finally:
         progress.close()
     if not plan.jobs:
         print("nothing is trained for this; `bench report` draws it")
         return 0
-    plans.print_failures(found.failed, Store(args.results), found.unmeasured)
+    plans.print_failures(found.failed, Store(args.results), found.unmeasured, found.errors)
     done = sum(o.status == "done" for o in found.outcomes)
-    print(f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before")
+    line = f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before"
+    print(line + (f", {len(found.unrun)} not run" if found.unrun else ""))
     return 0 if found.ok else 1
 
 
@@ -203,6 +216,8 @@ def _tune(args: argparse.Namespace) -> int:
     from bench.terminal import trials
     from bench.terminal.progress import Progress
 
+    if args.timeout is not None:
+        api.check_timeout(args.timeout)
     _, slots = _slots(args)
     args.seeds = args.seeds or 1
     plan = _make_plan(args)
@@ -224,9 +239,10 @@ def _slots(args: argparse.Namespace) -> tuple[list[int], tuple[str, ...]]:
         gpus = [int(g) for g in args.gpus.split(",") if g]
     except ValueError:
         raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
+    slots = device_slots(gpus, args.per_gpu, args.workers)
     if gpus and not getattr(args, "dry_run", False):
         _check_gpus(gpus)
-    return gpus, device_slots(gpus, args.per_gpu, args.workers)
+    return gpus, slots
 
 
 def _check_gpus(gpus: list[int]) -> None:

@@ -12,13 +12,19 @@ _ROOT = Path(__file__).parent.parent
 
 @lru_cache
 def code() -> dict[str, Any]:
-    """{"commit", "dirty", "code_hash"}: the commit is None outside a git checkout; the hash covers bench/**/*.py."""
+    """{"commit", "dirty", "code_hash"}: the commit is None outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--", "bench", "experiments")
+    return {"commit": commit, "dirty": None if status is None else bool(status), "code_hash": code_hash()}
+
+
+@lru_cache
+def code_hash() -> str:
+    """16 hex digits over bench/**/*.py, as the files are now."""
     digest = hashlib.sha256()
     for path in sorted((_ROOT / "bench").rglob("*.py")):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    commit = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain", "--", "bench", "experiments")
-    return {"commit": commit, "dirty": None if status is None else bool(status), "code_hash": digest.hexdigest()[:16]}
+    return digest.hexdigest()[:16]
 
 
 def _git(*arguments: str) -> str | None:

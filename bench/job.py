@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,12 +119,13 @@ def settle(device: str) -> None:
 
 def run(
     job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate a job and write its folder; returns what went into metrics.json.
 
     The test split is evaluated once, with the weights selected on validation. Raises whatever went wrong, after
-    leaving failed.json; a job is done only when its metrics.json exists.
+    leaving failed.json; a job is done only when its metrics.json exists. `on`: what the caller knows of the
+    circumstances that a failure depends on (store.py: fail).
     """
     store.begin(job)
     log: list[str] = []
@@ -136,8 +137,11 @@ def run(
             raise
         log += traceback.format_exc().splitlines()
         first = str(e).splitlines()[0] if str(e) else ""
-        store.fail(job, first if isinstance(e, BenchError) else f"{type(e).__name__}: {first}", type(e).__name__, log, env)
+        error = first if isinstance(e, BenchError) else f"{type(e).__name__}: {first}"
+        store.fail(job, error, type(e).__name__, log, env, on)
         raise
+    finally:
+        store.drop(job)
 
 
 def _run(

@@ -57,6 +57,12 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @staticmethod
+    def from_dict(d: Mapping[str, Any]) -> "Config":
+        """The config of a stored description; fields that this version does not know are left out."""
+        names = {f.name for f in fields(Config)}
+        return Config(**{k: v for k, v in d.items() if k in names})
+
     @cached_property
     def id(self) -> str:
         """12 hex digits of the sha256 of the canonical JSON."""
@@ -100,8 +106,13 @@ class Job:
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> "Job":
-        names = {f.name for f in fields(Config)}
-        return Job(Config(**{k: v for k, v in d.items() if k in names}), int(d["seed"]))
+        """The job of a job.json. One that an older or newer version wrote, with other fields, keeps the id it was
+        stored under."""
+        config, seed = Config.from_dict(d), int(d["seed"])
+        stored, _, suffix = str(d.get("id", "")).rpartition("-s")
+        if stored and suffix == str(seed):
+            config.__dict__["id"] = stored  # in the place of the cached hash
+        return Job(config, seed)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Torch-free: `bench list` and `bench plan` answer at once.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -19,7 +20,7 @@ from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
-from bench.store import FAILED, MISSING, STALE, Store
+from bench.store import DAMAGED, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
 from bench.trails import TUNED, Trail, of_cell, unequal
 
@@ -53,11 +54,17 @@ class Plan:
     base: list[Experiment] = field(default_factory=list)  # the artefacts without --set
     settings: tuple[str, ...] = ()  # as after --set
     variant: str = ""  # what --as calls the cells that they change
+    limits: dict[str, float] = field(default_factory=dict)  # job id -> the time limit that a failed job ran into
 
-    def todo(self, retry_failed: bool = False) -> list[Job]:
-        """Jobs to run now: missing and stale ones that are not blocked, and failed ones on request."""
-        states = {MISSING, STALE} | ({FAILED} if retry_failed else set())
-        return [j for j in self.jobs if self.status[j.id] in states and j.config.id not in self.blocked]
+    def todo(self, retry_failed: bool = False, timeout: float | None = math.nan) -> list[Job]:
+        """Jobs to run now: missing, stale and damaged ones that are not blocked, failed ones on request, and those that
+        failed for a shorter time limit than `timeout` (None: there is none; NaN: it is not known yet)."""
+        states = {MISSING, STALE, DAMAGED} | ({FAILED} if retry_failed else set())
+        longer = {i for i, limit in self.limits.items() if timeout is None or timeout > limit}
+        return [
+            j for j in self.jobs
+            if (self.status[j.id] in states or j.id in longer) and j.config.id not in self.blocked
+        ]
 
     def count(self, status: str, jobs: Iterable[Job] | None = None) -> int:
         return sum(self.status[j.id] == status for j in (self.jobs if jobs is None else jobs))
@@ -226,8 +233,10 @@ def make_plan(
     status = {j.id: store.status(j, hashes) for j in jobs}
     expected = {d: estimate.seconds(jobs, status, store, d) for d in (estimate.CPU, estimate.GPU)}
     figures = wanted(ours, n_seeds, jobs, status, blocked, store)
+    limits = {j.id: limit for j in jobs if status[j.id] == FAILED and (limit := store.time_limit(j)) is not None}
     return Plan(
         suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
+        limits,
     )
 
 

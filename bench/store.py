@@ -1,172 +1,214 @@
 """One folder per job on disk, and tidy frames read back from them.
 
-A folder holds job.json, history.csv, predictions.npz, env.json, log.txt and, written last and by rename, metrics.json:
-its presence means done. A failed job leaves failed.json and never a metrics.json. Everything is written to a
-temporary name in the same folder first, so a killed worker or a full disk leaves no half file behind.
+A folder holds job.json, history.csv, predictions.npz, env.json, log.txt and, written last, metrics.json: its presence
+means done. A job is trained beside its folder, in `.<job>.<token>.new`, and put in place by rename: a killed worker, a
+full disk or a failed repetition never costs a finished result. A failed job leaves failed.json, and no metrics.json but
+that of an earlier success. What is read back is looked at with suspicion (records.py): a damaged result is none.
 """
 
-import errno
+import ctypes
 import io
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench import records
+from bench.environment import code_hash
 from bench.errors import BenchError
+from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
 from bench.matrix import Job
+from bench.records import Damaged
+
+__all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
 
 DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing. Raises BenchError on a full or read-only disk, leaving the old file as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BenchError(f"disk full while writing {path}; free some space and run again: finished jobs are kept") from None
-        if e.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise BenchError(f"cannot write {path}: {e.strerror.lower()}; choose another folder with --results") from None
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Deterministic JSON. NaN becomes null: a file that a strict reader can load."""
-    write_atomic(path, (json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def read_json(path: Path) -> Any | None:
-    """The file's content, or None where there is no such file. Raises BenchError naming a damaged file."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise BenchError(f"{path} is damaged; remove its folder and run again") from None
+DAMAGED = "damaged"
+WEIGHTS = "weights.safetensors"
+_OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
+         "log.txt", WEIGHTS}
+_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
+Data = Mapping[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
 
 
 class Store:
     """The results root. Safe to read while jobs are still being written."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, mine: Callable[[], bool] = lambda: True) -> None:
+        """`mine`: asked before a result is put in place: whether whoever writes here still owns the job."""
+        self.root, self._mine = Path(root), mine
+        self._attempts: dict[str, Path] = {}  # job id -> where it is trained now
+        self._read: dict[str, tuple[Any, Any]] = {}  # job id -> (state of its files, what they say)
 
     def folder(self, job: Job) -> Path:
         return self.root / job.folder
 
-    def status(self, job: Job, data: Mapping[tuple[str, str], str] | None = None) -> str:
-        """"done", "failed", "missing", or "stale": done on data whose hash differs from `data[dataset, features]`,
-        the hash of the file at hand."""
+    def lock(self, job: Job) -> Path:
+        """The file that says who runs a job (launch/owner.py)."""
+        return self.folder(job).with_name(f".{job.id}.lock")
+
+    def metrics(self, job: Job) -> dict[str, Any] | None:
+        """metrics.json of a done job, else None. Raises Damaged, saying why, for a result that is none."""
         folder = self.folder(job)
-        if (folder / "metrics.json").exists():
-            at_hand = (data or {}).get((job.config.dataset, job.config.features))
-            if at_hand and (read_json(folder / "env.json") or {}).get("data_sha256", at_hand) != at_hand:
-                return STALE
-            return DONE
-        return FAILED if (folder / "failed.json").exists() else MISSING
+        state = tuple(_stamp(folder / n) for n in ("metrics.json", *records.SEALED))
+        if job.id not in self._read or self._read[job.id][0] != state:
+            try:
+                found: Any = records.read_metrics(folder, job.id)
+            except Damaged as e:
+                found = e
+            self._read[job.id] = state, found
+        found = self._read[job.id][1]
+        if isinstance(found, Damaged):
+            raise Damaged(str(found))
+        return found
+
+    def status(self, job: Job, data: Data | None = None) -> str:
+        """"done", "failed", "missing", "damaged", or "stale": done on data whose hash differs from
+        `data[dataset, features]`, the hash of the file at hand. A failure on other data or of other code is forgotten.
+        """
+        folder = self.folder(job)
+        at_hand = (data or {}).get((job.config.dataset, job.config.features))
+        try:
+            metrics, otherwise = self.metrics(job), MISSING
+        except Damaged:
+            metrics, otherwise = None, DAMAGED
+        if metrics is not None:
+            if not at_hand or records.read_env(folder).get("data_sha256", at_hand) == at_hand:
+                return DONE
+            otherwise = STALE
+        failed = records.read_failure(folder)
+        return FAILED if failed is not None and _still_holds(failed["on"], at_hand) else otherwise
+
+    def time_limit(self, job: Job) -> float | None:
+        """The --timeout that a failed job ran into, None where it failed otherwise."""
+        failed = records.read_failure(self.folder(job)) or {}
+        limit = failed["on"].get("timeout") if failed.get("type") == "JobTimeout" else None
+        return float(limit) if isinstance(limit, (int, float)) and not isinstance(limit, bool) else None
 
     def begin(self, job: Job) -> Path:
-        """Open (or re-open) a job's folder: job.json is there, traces of an earlier attempt are gone."""
-        folder = self.folder(job)
+        """Open the folder that a job is trained in, beside its own; it holds job.json."""
+        self.drop(job)
+        folder = self.folder(job).with_name(f".{job.id}.{uuid.uuid4().hex[:8]}.new")
+        self._attempts[job.id] = folder
         write_json(folder / "job.json", job.as_dict())
-        for name in ("metrics.json", "failed.json", "predictions.npz", "history.csv", "env.json", "log.txt"):
-            (folder / name).unlink(missing_ok=True)
-        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*.partial.npz"), self.checkpoint(job)):
-            leftover.unlink(missing_ok=True)
         return folder
 
+    def drop(self, job: Job) -> None:
+        """Remove what an attempt has left, of this store."""
+        if attempt := self._attempts.pop(job.id, None):
+            shutil.rmtree(attempt, ignore_errors=True)
+
     def checkpoint(self, job: Job) -> Path:
-        """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good."""
-        return self.folder(job) / "weights.safetensors"
+        """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good: beside its other
+        files, and so in the attempt's folder while it is trained."""
+        return self._attempts.get(job.id, self.folder(job)) / WEIGHTS
 
     def finish(
         self, job: Job, metrics: Mapping[str, Any], history: pd.DataFrame, predictions: Mapping[str, np.ndarray],
         env: Mapping[str, Any], log: Sequence[str],
     ) -> None:
-        """Write a finished job; metrics.json last."""
-        folder = self.folder(job)
+        """Write a finished job beside its folder, metrics.json last, and put it in place."""
+        attempt = self._attempts.get(job.id) or self.begin(job)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **predictions)
-        write_atomic(folder / "predictions.npz", buffer.getvalue())
-        write_atomic(folder / "history.csv", history.to_csv(index=False, lineterminator="\n").encode())
-        write_json(folder / "env.json", env)
-        write_atomic(folder / "log.txt", ("\n".join(log) + "\n").encode())
-        (folder / "failed.json").unlink(missing_ok=True)
-        write_json(folder / "metrics.json", metrics)
-
-    def fail(self, job: Job, error: str, kind: str, log: Sequence[str] = (), env: Mapping[str, Any] | None = None) -> None:
-        """Record a failure: one line in failed.json, the traceback in log.txt."""
+        files = {
+            "job.json": json_bytes(job.as_dict()), "predictions.npz": buffer.getvalue(),
+            "history.csv": history.to_csv(index=False, lineterminator="\n").encode(),
+        }
+        for name, content in files.items():
+            write_atomic(attempt / name, content)
+        write_json(attempt / "env.json", env)
+        write_atomic(attempt / "log.txt", ("\n".join(log) + "\n").encode("utf-8", "backslashreplace"))
+        write_json(attempt / "metrics.json", records.sealed(metrics, files))
         folder = self.folder(job)
-        write_json(folder / "job.json", job.as_dict())
+        if not self._mine():
+            raise BenchError("another run has taken this job over, since this one gave no sign of life; its result counts")
+        with one_line(folder):
+            for kept in folder.iterdir() if folder.is_dir() else ():  # measures of it: they know which training they are of
+                if kept.name not in _OURS and not kept.name.startswith(".") and not kept.name.endswith(".partial.npz"):
+                    shutil.copy2(kept, attempt / kept.name)
+            put_in_place(attempt, folder)
+        self._attempts.pop(job.id, None)
+
+    def fail(
+        self, job: Job, error: str, kind: str, log: Sequence[str] = (), env: Mapping[str, Any] | None = None,
+        on: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a failure: one line in failed.json, with what it happened `on` (data_sha256, timeout), the traceback
+        in log.txt; beside a result of the job on other data in failed-log.txt."""
+        folder, env = self.folder(job), env or {}
+        kept = (folder / "metrics.json").exists()
+        if not kept:
+            write_json(folder / "job.json", job.as_dict())
+            if env:
+                write_json(folder / "env.json", env)
         if log:
-            write_atomic(folder / "log.txt", ("\n".join(log) + "\n").encode())
-        if env:
-            write_json(folder / "env.json", env)
-        write_json(folder / "failed.json", {"error": error, "type": kind})
+            name = "failed-log.txt" if kept else "log.txt"
+            write_atomic(folder / name, ("\n".join(log) + "\n").encode("utf-8", "backslashreplace"))
+        known = {"data_sha256": env.get("data_sha256"), "code": code_hash(), **(on or {})}
+        write_json(folder / "failed.json", {"error": error, "type": kind, "on": {k: v for k, v in known.items() if v is not None}})
+
+    def forget_failure(self, job: Job) -> None:
+        """Remove failed.json: the job is to be tried again."""
+        for name in ("failed.json", "failed-log.txt"):
+            (self.folder(job) / name).unlink(missing_ok=True)
 
     def predictions(self, job: Job) -> dict[str, np.ndarray] | None:
-        """Arrays valid_id, valid_prediction, valid_label, test_id, ... or None where they were not kept."""
-        path = self.folder(job) / "predictions.npz"
-        if not path.exists():
+        """Arrays valid_id, valid_prediction, valid_label, test_id, ... or None where they were not kept or are damaged
+        (`status` and `frames` say so)."""
+        try:
+            return records.read_predictions(self.folder(job))
+        except Damaged:
             return None
-        with np.load(path, allow_pickle=False) as f:
-            return {k: f[k] for k in f.files}
 
     def history(self, job: Job) -> pd.DataFrame | None:
+        """One row per epoch, or None where there is no history that can be read."""
         path = self.folder(job) / "history.csv"
-        return pd.read_csv(path) if path.exists() else None
+        try:
+            found = pd.read_csv(path)
+        except (OSError, ValueError, pd.errors.ParserError):
+            return None
+        return found if "epoch" in found and all(found.dtypes.map(pd.api.types.is_numeric_dtype)) else None
 
     def scan(self) -> list[Job]:
-        """Every job that has a folder here, in order of its path."""
+        """Every job that has a folder here, in order of its path; folders whose job.json cannot be read are left out."""
         found = []
         for path in sorted(self.root.glob("*/*/*/job.json")):
+            if path.parent.name.startswith("."):
+                continue
             try:
-                found.append(Job.from_dict(read_json(path)))
-            except (KeyError, TypeError):
-                raise BenchError(f"{path} is not a job description; remove its folder") from None
+                job = Job.from_dict(read_json(path))
+            except (BenchError, ArithmeticError, AttributeError, KeyError, OSError, TypeError, ValueError):
+                continue
+            if self.folder(job) == path.parent:
+                found.append(job)
         return found
 
-    def frames(
-        self, jobs: Iterable[Job], data: Mapping[tuple[str, str], str] | None = None
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def frames(self, jobs: Iterable[Job], data: Data | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(values, runs) of some jobs.
 
         values: one row per (job, split, metric) of done jobs: job, config, dataset, features, backbone, mixer, seed,
-            split, metric, value. Failed and stale jobs have no rows here, so they cannot be aggregated.
+            split, metric, value. Failed, damaged and stale jobs have no rows here, so they cannot be aggregated.
         runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs and all
-            fields of env.json.
+            fields of env.json. A damaged result is a failed one whose error begins with "damaged".
         """
         values, runs = [], []
         for job in jobs:
             c, folder = job.config, self.folder(job)
             key = {"job": job.id, "config": c.id, "dataset": c.dataset, "features": c.features,
                    "backbone": c.backbone, "mixer": c.mixer, "seed": job.seed}
-            metrics = read_json(folder / "metrics.json")
-            env = read_json(folder / "env.json") or {}
+            env = records.read_env(folder)
             run = {**key, "folder": job.folder, "status": MISSING, "error": ""}
+            try:
+                metrics = self.metrics(job)
+            except Damaged as e:
+                metrics, run = None, {**run, "status": FAILED, "error": f"damaged: {e}; `bench run` makes it again"}
             if metrics is not None:
                 at_hand = (data or {}).get((c.dataset, c.features))
                 stale = bool(at_hand) and env.get("data_sha256", at_hand) != at_hand
@@ -176,7 +218,7 @@ class Store:
                         {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
                         for split in ("valid", "test") for m, v in metrics[split].items()
                     ]
-            elif (failed := read_json(folder / "failed.json")) is not None:
+            elif run["status"] == MISSING and (failed := records.read_failure(folder)) is not None:
                 run |= {"status": FAILED, "error": failed["error"]}
             runs.append({**env, **run})
         columns = ["job", "config", "dataset", "features", "backbone", "mixer", "seed"]
@@ -184,3 +226,53 @@ class Store:
             pd.DataFrame(values, columns=[*columns, "split", "metric", "value"]),
             pd.DataFrame(runs) if runs else pd.DataFrame(columns=[*columns, "folder", "status", "error"]),
         )
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        s = os.stat(path)
+    except OSError:
+        return None
+    return s.st_ino, s.st_size, s.st_mtime_ns
+
+
+def _still_holds(on: Mapping[str, Any], at_hand: str | None) -> bool:
+    """Whether a failure on this data and code (where it says so) is one on the data and code at hand."""
+    return on.get("data_sha256", at_hand) in (None, at_hand or on.get("data_sha256")) and on.get("code", code_hash()) == code_hash()
+
+
+def put_in_place(new: Path, folder: Path) -> None:
+    """Make `new` the folder at `folder`: at once where the system can exchange two names, else by two renames, the old
+    one being `.<name>.old` in between (recover)."""
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    old = folder.with_name(f".{folder.name}.old")
+    if _exchange(new, folder):
+        old = new
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+        os.rename(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring back the result of a job whose owner died between the two renames of `put_in_place`."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.is_dir():
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, folder)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """renameat2(RENAME_EXCHANGE); False where the system or the file system has none."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return call(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) == 0

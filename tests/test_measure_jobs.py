@@ -49,15 +49,13 @@ def launch(plan, store):
 
 
 @pytest.fixture
-def work(tmp_path_factory, monkeypatch):
+def work(monkeypatch):
     """What a worker does with a plan's jobs, in this process: (plan, store, keep) -> outcomes."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)  # this process still answers to Ctrl-C
 
     def run(plan, store, keep=()):
-        folder = str(tmp_path_factory.mktemp("slots"))
         return [
-            worker.run_task(worker.Task(j, str(store.root), None, ("",), folder, None, keep, None, plan.figures.lacking(j)))
+            worker.run_task(worker.Task(j, str(store.root), keep=keep, measures=plan.figures.lacking(j)))
             for j in (*plan.todo(), *plan.figures.to_measure())
         ]
 

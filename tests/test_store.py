@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench import store as store_module
 from bench.errors import BenchError
 from bench.matrix import Config, Job
 from bench.store import Store, read_json, write_atomic
@@ -79,10 +80,44 @@ def test_damaged_json_is_named(tmp_path):
         read_json(tmp_path / "env.json")
 
 
-def test_begin_clears_traces_of_a_killed_attempt(tmp_path):
+def test_an_attempt_lies_beside_the_job_and_a_finished_result_is_replaced_by_rename(tmp_path):
     store, j = Store(tmp_path), job()
-    folder = store.begin(j)
-    (folder / "history.csv").write_text("half")
-    (folder / ".metrics.json.123.tmp").write_text("half")
-    store.begin(j)
-    assert [p.name for p in folder.iterdir()] == ["job.json"]
+    finish(store, j, 0.75)
+    folder = store.folder(j)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    (folder / "probe-0123.json").write_text("{}")
+    attempt = store.begin(j)
+    assert attempt.parent == folder.parent and store.checkpoint(j).parent == attempt
+    store.fail(j, "boom", "ValueError", ["trace"])
+    store.drop(j)
+    assert store.status(j) == "done" and not attempt.exists(), "a failed repetition costs nothing"
+    assert {n: (folder / n).read_bytes() for n in before} == before
+    assert store.status(j, {("mosi", "unaligned"): "bb"}) == "failed", "on the data at hand it has failed"
+    finish(store, j, 0.5)
+    assert Store(tmp_path).metrics(j)["test"]["non0_acc2"] == 0.5
+    assert {p.name for p in folder.iterdir()} == {*before, "probe-0123.json"}, "measures go with the job"
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_without_an_exchange_of_names_a_kill_between_the_renames_is_mended(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_exchange", lambda a, b: False)
+    store, j = Store(tmp_path), job()
+    finish(store, j, 0.75)
+    finish(store, j, 0.5)
+    folder = store.folder(j)
+    assert store.metrics(j)["test"]["non0_acc2"] == 0.5 and len(list(folder.parent.iterdir())) == 1
+    rename, calls = os.rename, []
+
+    def killed(a, b):
+        calls.append(a)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finish(store, j, 0.25)
+    assert store.status(j) == "missing"
+    monkeypatch.setattr(os, "rename", rename)
+    store_module.recover(folder)
+    assert Store(tmp_path).metrics(j)["test"]["non0_acc2"] == 0.5

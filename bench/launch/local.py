@@ -1,23 +1,29 @@
 """Local launcher: processes on this machine, one thread each on CPU, slots on GPUs.
 
 A launcher is a function of a job list: `run_jobs(jobs, store, ...) -> list[Outcome]`, and a dry run is just one more
-launcher. One failing job never stops the others; a worker that dies is replaced and its job is tried once more.
+launcher. One failing job never stops the others. A worker that dies is replaced and the job it ran becomes a suspect:
+suspects run last and alone on their device, and one whose worker dies again there has failed. So it is with a job that
+ran out of memory, or whose GPU failed, beside others. Each ended job costs the launcher the same, however many there are.
 """
 
+import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.launch.worker import Outcome, Task, run_task
+from bench.launch.litter import sweep_results
+from bench.launch.process import Worker
+from bench.launch.worker import AGAIN, BUSY, Outcome, Task, record_failure, sweep
 from bench.matrix import Job
-from bench.measure import spec
 from bench.measure.needs import Measure
-from bench.store import DONE, Store
+from bench.store import Store
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_ATTEMPTS = 2
+_POLL = 2.0  # seconds after which a job that another run has is asked for again
 
 
 def device_slots(gpus: Sequence[int], per_gpu: int, workers: int | None) -> tuple[str, ...]:
@@ -27,6 +33,10 @@ def device_slots(gpus: Sequence[int], per_gpu: int, workers: int | None) -> tupl
     """
     if per_gpu < 1 or (workers is not None and workers < 1):
         raise BenchError("--workers and --per-gpu must be at least 1")
+    if gpus and min(gpus) < 0:
+        raise BenchError(f"--gpus takes numbers from 0, got {min(gpus)}")
+    if len(set(gpus)) != len(gpus):
+        raise BenchError("--gpus names a GPU twice; --per-gpu N puts several workers on each")
     if gpus:
         slots = tuple(str(g) for _ in range(per_gpu) for g in gpus)
         return slots[:workers] if workers else slots
@@ -37,75 +47,161 @@ def run_jobs(
     jobs: Sequence[Job], store: Store, slots: Sequence[str], data_dir: Path | None = None, timeout: float | None = None,
     keep: Callable[[Job], tuple[str, ...]] = lambda job: (), fail_fast: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
-    measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (),
+    measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
 ) -> list[Outcome]:
-    """Run jobs in worker processes; `progress` is called as each ends. Ctrl-C ends the workers and is re-raised:
-    finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256 of the file at hand; a
-    job that another launcher has finished on it meanwhile is not run again. `measures`: what to compute from a job's
-    weights, right after its training in the same worker; a job that is done and lacks them is given for them alone."""
-    from concurrent.futures import FIRST_COMPLETED, wait
+    """Run jobs in worker processes; `progress` is called as each ends, `say` hears why one is put off. Ctrl-C ends the
+    workers and is re-raised: finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256
+    of the file at hand. A job that another run on the same results has is waited for, and not run again once it is
+    done. `measures`: what to compute from a job's weights, right after its training in the same worker; a job that is
+    done and lacks them is given for them alone."""
+    def task(j: Job) -> Task:
+        return Task(
+            j, str(store.root), str(data_dir) if data_dir else None, "", timeout, keep(j),
+            (data or {}).get((j.config.dataset, j.config.features)), measures(j),
+        )
 
-    from joblib.externals.loky import ProcessPoolExecutor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
+    sweep_results(store.root)
     outcomes: list[Outcome] = []
-    left = {j.id: j for j in jobs}
-    attempts: dict[str, int] = {}
-
-    def ended(outcome: Outcome) -> None:
-        left.pop(outcome.job.id)
-        outcomes.append(outcome)
-        progress(outcome)
-
-    with tempfile.TemporaryDirectory(prefix="bench-slots-") as slot_folder:
-        while left:  # once, and again after every crash of a worker
-            tasks = [
-                Task(
-                    j, str(store.root), str(data_dir) if data_dir else None, tuple(slots), slot_folder, timeout, keep(j),
-                    (data or {}).get((j.config.dataset, j.config.features)), measures(j),
-                )
-                for j in left.values()
-            ]
-            env = {} if any(slots) else dict.fromkeys(_ONE_THREAD, "1")
-            pool = ProcessPoolExecutor(max_workers=min(len(slots), len(tasks)), env=env)
-            try:
-                waiting = {pool.submit(run_task, t) for t in tasks}
-                while waiting:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        ended(future.result())
-                        if fail_fast and outcomes[-1].status == "failed":
-                            return outcomes
-            except BrokenProcessPool:
-                _after_crash(left, attempts, store, Path(slot_folder), ended, measures)
-            finally:
-                pool.shutdown(wait=True, kill_workers=True)
+    with _Pool(slots) as pool:
+        pool.queue.extend(task(j) for j in jobs)
+        for outcome in pool.run(say):
+            outcomes.append(outcome)
+            progress(outcome)
+            if fail_fast and outcome.status == "failed":
+                break
     return outcomes
 
 
-def _after_crash(
-    left: dict[str, Job], attempts: dict[str, int], store: Store, slot_folder: Path, ended: Callable[[Outcome], None],
-    measures: Callable[[Job], tuple[Measure, ...]],
-) -> None:
-    """A worker was killed. Jobs that ended in the meantime are taken from disk; those it was running get one more
-    try, then count as failed."""
-    for job in list(left.values()):
-        started, finished = (slot_folder / f"{job.id}.{mark}" for mark in ("started", "ended"))
-        if not started.exists():
-            continue
-        started.unlink()
-        attempts[job.id] = attempts.get(job.id, 0) + 1
-        if finished.exists():
-            outcome = Outcome(job, store.status(job), 0.0)
-        elif attempts[job.id] >= _ATTEMPTS:
-            error = f"its worker was killed {_ATTEMPTS} times (out of memory?)"
-            if store.status(job) == DONE:  # it died in a measure: the first one that is not there
-                lacking = [m for m in measures(job) if spec.load_numbers(store, job, m) is None]
-                for m in lacking[:1]:
-                    spec.fail(store, job, m, f"{m.kind}: {error}")
-            else:
-                store.fail(job, error, "WorkerKilled")
-            outcome = Outcome(job, "failed", 0.0, error)
+class _Pool:
+    """Workers on slots, and what is still to be run. Leaving it kills the workers and removes what they had begun."""
+
+    def __init__(self, slots: Sequence[str]) -> None:
+        self.queue: deque[Task] = deque()
+        self.suspects: deque[Task] = deque()  # died, or starved, beside others
+        self.elsewhere: deque[tuple[float, Task]] = deque()  # when to ask again, what another run has
+        self.idle: list[Worker] = []
+        self.free = list(reversed(slots))  # slots without a worker
+        self.running: dict[object, Worker] = {}  # by connection
+        self.waited = False  # whether any job was found to be another run's
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        workers = [*self.idle, *self.running.values()]
+        for w in workers:
+            w.kill()
+        for w in workers:
+            task = w.task
+            w.end()
+            if task is not None:
+                sweep(task.results, task.job)
+
+    def run(self, say: Callable[[str], None]) -> Iterator[Outcome]:
+        """Every task's outcome, as it ends."""
+        while self.queue or self.suspects or self.elsewhere or self.running:
+            while (task := self._next()) is not None:
+                yield from self._start(task, say)
+            for connection in wait(list(self.running), self._patience()):
+                yield from self._hear(self.running[connection], say)
+            for w in [w for w in self.running.values() if w.overdue()]:
+                yield from self._hung(w)
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due though nobody says anything."""
+        now = time.monotonic()
+        due = [w.deadline for w in self.running.values() if w.deadline is not None]
+        due += [t for t, _ in list(self.elsewhere)[:1]]
+        return max(0.0, min(due) - now) + 0.01 if due else None
+
+    def _next(self) -> Task | None:
+        """The task to start now, on the device that `_start` will give it; None where none can be."""
+        alone = {w.device for w in self.running.values() if w.task.alone}
+        open_slots = [d for d in (*(w.device for w in self.idle), *self.free) if d not in alone]
+        if not open_slots:
+            return None
+        if self.queue:
+            return replace(self.queue.popleft(), device=open_slots[0])
+        if self.elsewhere and (self.elsewhere[0][0] <= time.monotonic()):
+            return replace(self.elsewhere.popleft()[1], device=open_slots[0])
+        if self.suspects:
+            busy = {w.device for w in self.running.values()}
+            for device in open_slots:
+                if device not in busy:
+                    return replace(self.suspects.popleft(), device=device, alone=True)
+        return None
+
+    def _start(self, task: Task, say: Callable[[str], None]) -> Iterator[Outcome]:
+        for w in self.idle:
+            if w.device == task.device:
+                self.idle.remove(w)
+                break
         else:
-            continue
-        ended(outcome)
+            self.free.remove(task.device)
+            w = Worker(task.device)
+        self.running[w.connection] = w
+        try:
+            w.send(task)
+        except OSError:
+            yield from self._died(w, say)
+
+    def _hear(self, w: Worker, say: Callable[[str], None]) -> Iterator[Outcome]:
+        task = w.task
+        try:
+            outcome = w.receive()
+        except (EOFError, OSError):
+            yield from self._died(w, say)
+            return
+        if outcome is None:
+            return
+        del self.running[w.connection]
+        if outcome.spent:
+            w.end()
+            self.free.append(w.device)
+        else:
+            self.idle.append(w)
+        if outcome.status == BUSY:
+            if not self.waited:
+                say(f"{_named(task)}: {outcome.error}; what other runs have is waited for")
+            self.waited = True
+            self.elsewhere.append((time.monotonic() + _POLL, task))
+        elif outcome.status == AGAIN:
+            say(f"{_named(task)}: {outcome.error}; it will run again with its device for itself")
+            self.suspects.append(task)
+        else:
+            yield outcome
+
+    def _died(self, w: Worker, say: Callable[[str], None]) -> Iterator[Outcome]:
+        """Its worker is gone, and nothing else was running there: the job that it ran is the one to look at."""
+        task = self._remove(w)
+        how = w.end()
+        if not task.alone:
+            say(f"{_named(task)}: its worker {how}; it will run again with its device for itself")
+            sweep(task.results, task.job)
+            self.suspects.append(task)
+            return
+        yield from self._charge(task, f"its worker {how} twice, the second time alone on its device (out of memory?)", "WorkerKilled")
+
+    def _hung(self, w: Worker) -> Iterator[Outcome]:
+        task = self._remove(w)
+        w.kill()
+        w.end()
+        error = f"ran past --timeout {task.timeout:g} s and did not answer; its worker was ended"
+        yield from self._charge(task, error, "JobTimeout")
+
+    def _remove(self, w: Worker) -> Task:
+        del self.running[w.connection]
+        self.free.append(w.device)
+        return w.task
+
+    def _charge(self, task: Task, error: str, kind: str) -> Iterator[Outcome]:
+        with contextlib.suppress(BenchError):  # a full disk: the outcome says that it failed
+            if not record_failure(task, error, kind):
+                self.elsewhere.append((time.monotonic() + _POLL, task))
+                return
+        yield Outcome(task.job, "failed", 0.0, error)
+
+
+def _named(task: Task) -> str:
+    c = task.job.config
+    return f"{c.dataset} {c.backbone}+{c.mixer} seed {task.job.seed}"

@@ -1,6 +1,6 @@
 """What `bench list`, `plan` and `run` print of artefacts and jobs. Everything here reads; nothing trains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +9,8 @@ from bench.estimate import CPU, GPU
 from bench.matrix import Experiment, Job
 from bench.measure.spec import Measure, failure
 from bench.plan import Plan
-from bench.store import DONE, FAILED, STALE, Store, read_json
+from bench.records import read_failure
+from bench.store import DAMAGED, DONE, FAILED, STALE, Store
 from bench.terminal.console import clock, console, table
 
 _SHOWN = 5  # artefacts named in a line before the rest is counted only
@@ -81,6 +82,8 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
         f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU "
         f"or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     )
+    if n := plan.count(DAMAGED):
+        out.print(f"{n} stored results are damaged and will be made again (`bench verify` says what is wrong with them)")
     for line in plan.figures.lines():
         out.print(line)
     for line in plan.adapted:
@@ -106,15 +109,20 @@ def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:
     )
 
 
-def print_failures(jobs: Sequence[Job], store: Store, measures: Sequence[tuple[Job, Measure]] = ()) -> None:
-    """The table of failed jobs and measures, with where to read more."""
+def print_failures(
+    jobs: Sequence[Job], store: Store, measures: Sequence[tuple[Job, Measure]] = (), errors: Mapping[str, str] | None = None,
+) -> None:
+    """The table of failed jobs and measures, with where to read more. `errors`: job id -> what its worker said, where
+    that could not be stored."""
     if not jobs and not measures:
         return
     lines = table("failed job", "seed", "why", "log", right=("seed",))
     for j in jobs:
         c = j.config
-        error = (read_json(store.folder(j) / "failed.json") or {}).get("error", "")
-        lines.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), error, f"{j.folder}/log.txt")
+        stored = read_failure(store.folder(j))
+        error = stored["error"] if stored else (errors or {}).get(j.id, "")
+        log = next((n for n in ("failed-log.txt", "log.txt") if (store.folder(j) / n).exists()), "")
+        lines.add_row(f"{c.dataset} {c.backbone}+{c.mixer}", str(j.seed), error, f"{j.folder}/{log}" if stored and log else "")
     for j, m in measures:
         c = j.config
         file = f"{j.folder}/{m.stem}.failed.json"

@@ -1,0 +1,129 @@
+"""One worker process of this machine: a fresh interpreter that is sent tasks and sends outcomes back, one at a time.
+
+It ends with its parent, however that ends: the kernel kills it (Linux), and the end of the pipe between them tells it so
+everywhere. A worker that dies says by its exit what killed it, so a crash is charged to the job that it was running.
+"""
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from bench.launch.worker import Outcome, Task, run_task
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+_STARTUP = 120.0  # seconds that a worker may take for what comes before a job's time limit begins: imports, the data file
+_GRACE = 10.0  # seconds past a limit after which a worker that does not answer is killed
+
+
+class Worker:
+    """The launcher's end. `task` is what it is running, None while it is idle."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.task, self.deadline = device, None, None
+        ours, theirs = socket.socketpair()
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": device, **({} if device else dict.fromkeys(_ONE_THREAD, "1"))}
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the launcher's; a child inherits this
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                stdin=subprocess.DEVNULL, stdout=sys.__stderr__.fileno() if _usable(sys.__stderr__) else subprocess.DEVNULL,
+                env=env, pass_fds=[theirs.fileno()],
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+            theirs.close()
+        self.connection = Connection(ours.detach())
+
+    def send(self, task: Task) -> None:
+        """Start a task. OSError where the worker is dead."""
+        self.task = task
+        self.deadline = None if task.timeout is None else time.monotonic() + _STARTUP + task.timeout
+        self.connection.send(task)
+
+    def receive(self) -> Outcome | None:
+        """The outcome of its task, or None for a message that is none. EOFError or OSError where the worker has died."""
+        message = self.connection.recv()
+        if isinstance(message, Outcome):
+            self.task = self.deadline = None
+            return message
+        timeout = self.task and self.task.timeout
+        if timeout is not None:  # a section under the time limit began (its seconds) or ended (None)
+            self.deadline = time.monotonic() + (timeout + _STARTUP if message is None else message + _GRACE)
+        return None
+
+    def overdue(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def end(self) -> str:
+        """Kill it, wait for it, and say what ended it."""
+        code = self.process.poll()
+        if code is None:
+            try:  # one whose pipe broke is about to end by itself, and knows why
+                code = self.process.wait(0 if self.task is None or self.overdue() else 1)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                code = self.process.wait()
+        self.connection.close()
+        if code >= 0:
+            return f"ended with code {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def _usable(stream: object) -> bool:
+    try:
+        os.fstat(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+def serve(fd: int, parent: int) -> None:
+    """The worker's end: run what is sent until the launcher is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with(parent)
+    connection, tasks = Connection(fd), queue.SimpleQueue()
+
+    def listen() -> None:
+        while True:
+            try:
+                tasks.put(connection.recv())
+            except (EOFError, OSError):
+                os._exit(0)  # the launcher is gone, and nobody waits for what this process is doing
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        outcome = run_task(tasks.get(), connection.send)
+        try:
+            connection.send(outcome)
+        except OSError:
+            os._exit(0)
+        if outcome.spent:
+            os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform.startswith("linux"):
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        except (OSError, AttributeError):
+            pass
+    if os.getppid() != parent:  # it died before that took hold
+        os._exit(0)
+
+
