@@ -109,14 +109,14 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))  # in the folder that it is trained in
     for pid in workers_of(p.pid):
         os.kill(pid, signal.SIGKILL)  # kill -9 in mid-job
-    wait_for(lambda: len(list(tmp_path.glob("*/*/*/metrics.json"))) >= 1)
+    wait_for(lambda: len(list(tmp_path.glob("*/*/[!.]*/metrics.json"))) >= 1)
     os.killpg(p.pid, signal.SIGKILL)  # now the launcher and everything below it
     p.wait()
-    done = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*/*/*/metrics.json")}
+    done = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*/*/[!.]*/metrics.json")}
     again = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
     out, _ = again.communicate(timeout=180)
     assert again.returncode == 0, out
-    assert len(list(tmp_path.glob("*/*/*/metrics.json"))) == 3
+    assert len(list(tmp_path.glob("*/*/[!.]*/metrics.json"))) == 3
     assert all(f.stat().st_mtime_ns == t for f, t in done.items()), "finished jobs must not run again"
     assert f"{len(done)} were done before" in out
 
@@ -133,4 +133,4 @@ def test_ctrl_c_says_how_to_resume(tmp_path, bench, stop):
     out, _ = p.communicate(timeout=60)
     wait_for(lambda: not [w for w in workers if Path(f"/proc/{w}").exists()], seconds=20)  # none is left behind
     assert p.returncode == 130 and "the same command continues" in out and "Traceback" not in out
-    assert not list(tmp_path.glob("*/*/*/metrics.json")) and not list(tmp_path.glob("*/*/*/failed.json"))
+    assert not list(tmp_path.glob("*/*/[!.]*/metrics.json")) and not list(tmp_path.glob("*/*/*/failed.json"))
