@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.matrix import Config, Job
-from bench.store import DONE, STALE, Store, read_json
+from bench.records import read_env
+from bench.store import DONE, STALE, Store
 
 try:
     import tomllib
@@ -46,7 +47,7 @@ def seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store, device
     kin: dict[tuple[str, str, str], list[float]] = {}
     for j in jobs:
         if status[j.id] in (DONE, STALE):
-            env = read_json(store.folder(j) / "env.json") or {}
+            env = read_env(store.folder(j))
             wall, where = env.get("wall_seconds"), CPU if str(env.get("device", CPU)).upper().startswith("CPU") else GPU
             if wall and where == device:
                 own.setdefault(j.config.id, []).append(wall)
@@ -67,7 +68,7 @@ def checkpoint_bytes(jobs: Sequence[Job], store: Store) -> dict[str, float]:
     features here, else a guess by its encoder."""
     known: dict[tuple[str, ...], float] = {}
     for j in jobs:
-        env = read_json(store.folder(j) / "env.json") or {}
+        env = read_env(store.folder(j))
         if env.get("parameters"):
             size = 4.0 * (env["parameters"] + env.get("mixer_parameters", 0))
             known.setdefault((j.config.id,), size)

@@ -7,7 +7,8 @@ from pathlib import Path
 from bench import __version__
 from bench.errors import BenchError
 from bench.matrix import Job
-from bench.store import Store, read_json
+from bench.records import read_env
+from bench.store import Store
 from bench.weights import load
 
 _CARD = """# {backbone}{mixer} on {dataset}
@@ -48,7 +49,7 @@ def export(store: Store, job: Job, out: str | Path) -> Path:
     """Copy weights, write config.json and README.md (a card) into `out`; returns the folder. Raises BenchError where
     the job is not done or its weights were not kept."""
     folder, target = store.folder(job), Path(out)
-    metrics, env = read_json(folder / "metrics.json"), read_json(folder / "env.json") or {}
+    metrics, env = store.metrics(job), read_env(folder)
     if metrics is None:
         raise BenchError(f"{folder} holds no finished job; run it first")
     weights = store.checkpoint(job)

@@ -6,6 +6,7 @@ history.csv, predictions.npz). A folder without digests, written by an earlier v
 
 import hashlib
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ DIGESTS, ITSELF = "digests", "metrics.json"
 _KINDS = {name: m.kind for family in METRICS.values() for name, m in family.items()}
 _RANGES = {"accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "mean": (0.0, 1.0), "corr": (-1.0, 1.0), "mae": (0.0, math.inf)}
 _ROUNDING = 1e-6
+_MOST, _RATIO = 64_000_000, 50  # bytes that an npz may always inflate to, and times its own size beyond that
 
 
 class Damaged(BenchError):
@@ -166,13 +168,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
     path = folder / "predictions.npz"
     if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            found = {k: f[k] for k in f.files}
-    except MemoryError:
-        raise Damaged("predictions.npz declares more than fits into memory") from None
-    except Exception as e:  # noqa: BLE001 - zip, zlib and numpy each have errors of their own for a damaged file
-        raise Damaged(f"predictions.npz is cut or damaged ({type(e).__name__})") from None
+    found = read_arrays(path)
     for split in ("valid", "test"):
         lengths = {len(np.atleast_1d(found[k])) for k in found if k.startswith(f"{split}_")}
         if len(lengths) > 1:
@@ -181,3 +177,19 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
         if k.endswith(("_prediction", "_label")) and not np.issubdtype(v.dtype, np.number):
             raise Damaged(f"predictions.npz: {k} holds no numbers")
     return found
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises Damaged where it cannot be read, or declares more than it can hold."""
+    try:
+        with zipfile.ZipFile(path) as f:
+            if sum(i.file_size for i in f.infolist()) > _MOST + _RATIO * path.stat().st_size:
+                raise Damaged(f"{path.name} declares more than it can hold")
+        with np.load(path, allow_pickle=False) as f:
+            return {k: f[k] for k in f.files}
+    except Damaged:
+        raise
+    except MemoryError:
+        raise Damaged(f"{path.name} declares more than fits into memory") from None
+    except Exception as e:  # noqa: BLE001 - zip, zlib and numpy each have errors of their own for a damaged file
+        raise Damaged(f"{path.name} is cut or damaged ({type(e).__name__})") from None

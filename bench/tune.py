@@ -25,7 +25,7 @@ from bench.errors import BenchError
 from bench.matrix import Config, Job
 from bench.seeds import FIELD_SEEDS, stream_seed
 from bench.spaces import Dimension, Draw, Space, changed, settings, space
-from bench.store import DONE, Store, read_json
+from bench.store import DONE, Store
 from bench.trails import PUBLISHED, Trail, Trial, finite, lower_is_better, write
 from bench.train.protocol import Protocol
 
@@ -216,8 +216,8 @@ class _Search:
         c, values = self._config(draw, rung), {}
         for s in self.trail.seeds:
             job = Job(c, s)
-            metrics = read_json(self.store.folder(job) / "metrics.json") or {}
             if self.store.status(job, self.data) == DONE:
+                metrics = self.store.metrics(job) or {}
                 self.trail.epochs += int(metrics.get("epochs", 0))
                 value = finite((metrics.get("valid") or {}).get(self.trail.objective))
                 if value is not None:

@@ -22,8 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.environment import code_hash
+from bench.errors import BenchError
 from bench.matrix import Job
 from bench.measure.needs import VERSIONS, Measure, Need, Panel, measure_of, measures, panel_rows, point, sweeps
+from bench.records import Damaged, read_arrays
 from bench.store import Store, read_json, write_json
 
 __all__ = [
@@ -43,28 +46,46 @@ def seal(store: Store, job: Job) -> str:
 def load(store: Store, job: Job, measure: Measure) -> Values | None:
     """(numbers, arrays) of a measure, None where it was not run on the job as it is now. An undefined number is NaN."""
     numbers = load_numbers(store, job, measure)
-    if numbers is None:
+    try:
+        return None if numbers is None else (numbers, read_arrays(_path(store, job, measure, ".npz")))
+    except Damaged:
         return None
-    with np.load(_path(store, job, measure, ".npz"), allow_pickle=False) as f:
-        return numbers, {k: f[k] for k in f.files}
 
 
 def load_numbers(store: Store, job: Job, measure: Measure) -> dict[str, float] | None:
-    """The numbers of a measure alone."""
-    found = read_json(_path(store, job, measure, ".json"))
-    if found is None or found["seal"] != seal(store, job):
+    """The numbers of a measure alone; None too where what is stored is damaged: it is measured again then."""
+    found = _stored(_path(store, job, measure, ".json"))
+    numbers = found.get("numbers")
+    if not isinstance(numbers, dict) or found.get("seal") != seal(store, job):
         return None
-    return {k: float("nan") if v is None else float(v) for k, v in found["numbers"].items()}
+    if not all(v is None or isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers.values()):
+        return None
+    return {k: float("nan") if v is None else float(v) for k, v in numbers.items()}
 
 
 def failure(store: Store, job: Job, measure: Measure) -> str:
-    """Why a measure failed, or "" where it did not."""
-    return (read_json(_path(store, job, measure, ".failed.json")) or {}).get("error", "")
+    """Why a measure failed, or "" where it did not, or did on another training or with other code."""
+    found = _stored(_path(store, job, measure, ".failed.json"))
+    on, now = found.get("on", {}), _circumstances(store, job)
+    forgotten = isinstance(on, dict) and any(on.get(k, v) != v for k, v in now.items())
+    return "" if forgotten else str(found.get("error", ""))
 
 
 def fail(store: Store, job: Job, measure: Measure, error: str) -> None:
     """Record a failed measure."""
-    write_json(_path(store, job, measure, ".failed.json"), {"error": error, **describe(measure)})
+    write_json(_path(store, job, measure, ".failed.json"), {"error": error, "on": _circumstances(store, job), **describe(measure)})
+
+
+def _circumstances(store: Store, job: Job) -> dict[str, str]:
+    return {"code": code_hash(), "seal": seal(store, job)}
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except BenchError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def describe(measure: Measure) -> dict[str, Any]:
