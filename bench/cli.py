@@ -207,7 +207,9 @@ def _run_jobs(args: argparse.Namespace) -> int:
     done = sum(o.status == "done" for o in found.outcomes)
     line = f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before"
     print(line + (f", {len(found.unrun)} not run" if found.unrun else ""))
-    return 0 if found.ok else 1
+    for line in plan.unusable:
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if not found.ok else 2 if plan.unusable else 0
 
 
 def _tune(args: argparse.Namespace) -> int:

@@ -105,8 +105,11 @@ def assemble(job: Job, dataset: Dataset, device: str = "cpu") -> Parts:
     c = job.config
     p: Protocol = from_params(Protocol, c.train, "the training protocol")
     model_class = registry.load("models", c.backbone).Model
+    model_class.check(_backbone_params(job), p)
     data = build_data(job, dataset, model_class, device)
     model = build_model(job, Inputs(**data.inputs())).to(device)
+    if p.batch_size == 1 and any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        raise BenchError(f"train.batch_size=1: {c.backbone} normalises over the batch, which needs at least 2 rows")
     data = corrupt(job, data, data.dataset, model)
     return Parts(p, dataset, data, model, build_mixer(job, model).to(device))
 

@@ -11,15 +11,16 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import encoders, estimate
+from bench import encoders, estimate, validate
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.corruption import refuse_evaluation
-from bench.data.dataset import fingerprint, is_synthetic, locate, spec
+from bench.data.dataset import fingerprint, is_synthetic, load, locate, spec
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
+from bench.settings import ROOMS
 from bench.store import DAMAGED, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
 from bench.trails import TUNED, Trail, of_cell, unequal
@@ -35,6 +36,7 @@ class Found:
     sha256: str = ""
     provenance: str = ""
     reason: str = ""
+    unusable: bool = False  # it is there, and the reason is what is wrong with it
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Plan:
     settings: tuple[str, ...] = ()  # as after --set
     variant: str = ""  # what --as calls the cells that they change
     limits: dict[str, float] = field(default_factory=dict)  # job id -> the time limit that a failed job ran into
+    notes: list[str] = field(default_factory=list)  # one line per setting that only some of the selected cells have
+    unusable: list[str] = field(default_factory=list)  # what is wrong with feature files that are there
 
     def todo(self, retry_failed: bool = False, timeout: float | None = math.nan) -> list[Job]:
         """Jobs to run now: missing, stale and damaged ones that are not blocked, failed ones on request, and those that
@@ -105,26 +109,13 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
 
     Raises BenchError on anything else.
     """
-    import json
-
-    for setting in settings:
-        key, eq, text = setting.partition("=")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        room, _, name = key.partition(".")
-        rooms = {"train": "train", "backbone": "backbone_params", "mixer": "mixer_params", "corruption": "corruption"}
-        if not eq:
-            raise BenchError(f"--set takes key=value, got '{setting}'")
-        if room in rooms and name:
-            config = config.with_(**{rooms[room]: {**getattr(config, rooms[room]), name: value}})
-            if room == "corruption":
-                config = config.with_(versions={"corruption": CORRUPTION_VERSION})
-        elif key in ("fraction", "features"):
-            config = config.with_(**{key: value})
-        else:
-            raise BenchError(f"--set cannot change '{key}'; use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction or features")
+    for room, name, value in map(validate.split, settings):
+        if not room:
+            config = config.with_(**{name: value})
+            continue
+        config = config.with_(**{ROOMS[room]: {**getattr(config, ROOMS[room]), name: value}})
+        if room == "corruption":
+            config = config.with_(versions={"corruption": CORRUPTION_VERSION})
     if any(s.startswith("corruption.") for s in settings):
         refuse_evaluation(config.corruption)
     return config
@@ -148,10 +139,22 @@ def restricted(e: Experiment, only: str) -> Experiment:
 
 
 def find_data(configs: Iterable[Config], data_dir: Path | None) -> dict[tuple[str, str], Found]:
-    """Look every (dataset, features) pair up in the data folder; hashes are remembered between calls."""
+    """Look every (dataset, features) pair up in the data folder, and check the files that are there; what was found out
+    about a file is remembered between calls."""
     found = {}
     for key in dict.fromkeys((c.dataset, c.features) for c in configs):
-        found[key] = _find(*key, data_dir)
+        found[key] = _opened(_find(*key, data_dir), data_dir)
+    return found
+
+
+def _opened(found: Found, data_dir: Path | None) -> Found:
+    """A file that is there is opened and checked: nothing is found where that fails."""
+    if found.path is None:
+        return found
+    try:
+        load(found.dataset, found.features, data_dir)
+    except BenchError as e:
+        return Found(found.dataset, found.features, None, reason=str(e), unusable=True)
     return found
 
 
@@ -179,6 +182,7 @@ def make_plan(
     cells that `only` selects, and no others; what they change is kept as a variant, beside the default's results and
     under the name `variant` (bench/manifest.py)."""
     adapted: list[str] = []
+    selected: list[Config] = []  # what settings have changed
     n_seeds = suite.seeds if seeds is None else seeds
 
     @cache
@@ -198,8 +202,11 @@ def make_plan(
             return base, base
 
         def change(c: Config) -> Config:
-            changed = fitted(overridden(suite.adapt(c), settings))
-            return changed if not only or any(_selected(Job(changed, s), only) for s in numbers) else fitted(suite.adapt(c))
+            changed = fitted(overridden(suite.adapt(c), validate.applicable(c, settings)))
+            if only and not any(_selected(Job(changed, s), only) for s in numbers):
+                return fitted(suite.adapt(c))
+            selected.append(changed)
+            return changed
 
         return base, map_configs(e, change)
 
@@ -221,6 +228,7 @@ def make_plan(
         if not tuned:
             raise BenchError(f"nothing in {store.root} was tuned yet: `bench tune ARTEFACT`, with the same --data and --results")
     base, ours = [b for b, _ in both], [o for _, o in both]
+    notes = validate.check(settings, selected) if settings else []
     found = find_data((c for e in ours for c in e.configs()), data_dir)
     wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
     jobs = [j for j in wanted_jobs if not only or _selected(j, only)]
@@ -236,7 +244,7 @@ def make_plan(
     limits = {j.id: limit for j in jobs if status[j.id] == FAILED and (limit := store.time_limit(j)) is not None}
     return Plan(
         suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
-        limits,
+        limits, notes, sorted(f.reason for f in found.values() if f.unusable),
     )
 
 

@@ -128,7 +128,7 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 
 def read_env(folder: Path) -> dict[str, Any]:
-    """env.json: the plain values under string keys, whatever else is there. {} where there is none that can be read.
+    """env.json: the plain values and lists of texts under string keys, whatever else is there. {} where there is none that can be read.
     Known numbers and texts of another type are left out."""
     try:
         found = _object(folder / "env.json") or {}
@@ -148,6 +148,8 @@ def _fits(key: str, value: Any) -> bool:
         return value is None or isinstance(value, bool)
     if key.endswith(("_seconds", "_per_epoch", "_mb", "gflops", "parameters", "cpu_threads")):
         return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300)
+    if isinstance(value, list):
+        return all(isinstance(v, str) for v in value)
     return value is None or isinstance(value, (str, int, float, bool))
 
 

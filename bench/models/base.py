@@ -120,6 +120,11 @@ class Backbone(nn.Module):
     preparation: int = 0  # epochs before the first that counts, numbered 1 - preparation ... 0: never selected, base rates
     reads_keep: bool = False  # deals with missing modalities itself, by keep_<modality> [B] bool in the batch
 
+    @classmethod
+    def check(cls, params: Any, protocol: Any) -> None:
+        """Raise BenchError, in one line, where the model cannot be trained under a protocol (train/protocol.py) with
+        these parameters: asked before anything starts, and again before the first step."""
+
     def encode(self, batch: Batch) -> Encoded:
         """Per-modality latents before late fusion."""
         raise NotImplementedError

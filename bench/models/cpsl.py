@@ -51,6 +51,7 @@ What these readings come to, and cannot be read off the paper:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,6 +155,11 @@ class Params:
 class Model(WordBackbone):
     """CP+SL. Prediction [B], linear. All optional parts are drawn in any case and dropped where they are not used, so
     that every row of Table 2 starts from the same weights."""
+
+    @classmethod
+    def check(cls, params: Params, protocol: Any) -> None:
+        if params.gm and protocol.accumulate > 1:
+            raise BenchError(f"cpsl: gradient modulation scales each batch's gradients, so sums over {protocol.accumulate} batches would be scaled again and again; set train.accumulate=1 or backbone.gm=false")
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         super().__init__("cpsl", params.encoder, params.finetune, params.attend_padding, inputs)

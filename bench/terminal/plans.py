@@ -86,6 +86,8 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
         out.print(f"{n} stored results are damaged and will be made again (`bench verify` says what is wrong with them)")
     for line in plan.figures.lines():
         out.print(line)
+    for line in plan.notes:
+        out.print(f"note: {line}")
     for line in plan.adapted:
         out.print(f"adapted: {line}")
     for reason in sorted(set(plan.blocked.values())):
