@@ -96,7 +96,11 @@ class Store:
         self.drop(job)
         folder = self.folder(job).with_name(f".{job.id}.{uuid.uuid4().hex[:8]}.new")
         self._attempts[job.id] = folder
-        write_json(folder / "job.json", job.as_dict())
+        try:
+            write_json(folder / "job.json", job.as_dict())
+        except BaseException:
+            self.drop(job)
+            raise
         return folder
 
     def drop(self, job: Job) -> None:

@@ -237,7 +237,10 @@ def test_curves_are_those_of_the_history(drawn):
 def test_a_curve_goes_on_where_some_seeds_have_stopped(tmp_path):
     e = planted_figures.experiment("cpsl-f3")
     store = planted_figures.write(tmp_path / "results", e, N)
-    first, second, third = (store.folder(Job(e.configs()[0], s)) / "history.csv" for s in seeds(N))
+    jobs = [Job(e.configs()[0], s) for s in seeds(N)]
+    first, second, third = (store.folder(j) / "history.csv" for j in jobs)
+    for j in jobs:
+        planted.unseal(store, j)
     pd.read_csv(second).iloc[:8].to_csv(second, index=False)  # stopped early
     pd.read_csv(third).assign(imbalance=lambda h: h["imbalance"].where(h["epoch"] < 5)).to_csv(third, index=False)
     d = draw(e, store, tmp_path, N)
@@ -286,7 +289,7 @@ def test_failed_stale_and_missing_runs_are_left_out_and_counted(tmp_path):
     e = planted_figures.experiment("powmix-f3")
     store = planted_figures.write(tmp_path / "results", e, N)
     first, second, third, *_ = [r.cells["MOSEI"] for r in e.rows]
-    store.begin(Job(first, seeds(N)[0]))
+    (store.folder(Job(first, seeds(N)[0])) / "metrics.json").unlink()
     store.fail(Job(first, seeds(N)[0]), "loss is not finite", "FloatingPointError")
     for name in ("metrics.json", "history.csv"):
         (store.folder(Job(second, seeds(N)[1])) / name).unlink()

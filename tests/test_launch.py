@@ -95,7 +95,7 @@ def wait_for(condition, seconds=90):
 
 def workers_of(pid):
     """Worker processes: children of the launcher."""
-    out = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
+    out = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
     rows = [line.split(None, 2) for line in out]
     return [int(p) for p, parent, args in rows if int(parent) == pid and "bench.launch.process" in args]
 
@@ -107,8 +107,9 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
     long = ("--set", "train.max_epochs=60", "--set", "train.patience=60")
     p = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))  # in the folder that it is trained in
-    for pid in workers_of(p.pid):
-        os.kill(pid, signal.SIGKILL)  # kill -9 in mid-job
+    workers = workers_of(p.pid)
+    assert len(workers) == 1
+    os.kill(workers[0], signal.SIGKILL)  # kill -9 in mid-job
     wait_for(lambda: len(list(tmp_path.glob("*/*/[!.]*/metrics.json"))) >= 1)
     os.killpg(p.pid, signal.SIGKILL)  # now the launcher and everything below it
     p.wait()
@@ -129,6 +130,7 @@ def test_ctrl_c_says_how_to_resume(tmp_path, bench, stop):
     p = bench("run", "msmix-t1", *ONE_CELL, "--set", "train.max_epochs=5000", "--set", "train.patience=5000", "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))
     workers = workers_of(p.pid)
+    assert len(workers) == 1
     stop(p.pid)
     out, _ = p.communicate(timeout=60)
     wait_for(lambda: not [w for w in workers if Path(f"/proc/{w}").exists()], seconds=20)  # none is left behind

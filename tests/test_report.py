@@ -241,10 +241,10 @@ def test_identical_runs_and_constant_differences(tmp_path):
     rows = tuple(Row("B", m, block="B", baseline="proposed" if m == "new" else "", cells={"": planted.config("B", m)})
                  for m in ("same", "shifted", "new"))
     e = Experiment("x-t1", "x", "x", "table", (column,), rows, primary="avg")
-    shift = {"same": 0.0, "shifted": 0.5, "new": 0.0}
-    found = contrasts(make_grid(e, _filled(tmp_path, e, lambda c, s: {"avg": s % 10 + shift[c.mixer]})), "proposed")
+    shift = {"same": 0.0, "shifted": 0.25, "new": 0.0}
+    found = contrasts(make_grid(e, _filled(tmp_path, e, lambda c, s: {"avg": s % 10 / 10 + shift[c.mixer]})), "proposed")
     assert (found[0, 0].p, found[0, 0].difference) == (1.0, 0.0)
-    assert np.isnan(found[1, 0].p) and found[1, 0].difference == pytest.approx(0.5)
+    assert np.isnan(found[1, 0].p) and found[1, 0].difference == pytest.approx(0.25)
 
 
 def test_derived_rows_and_columns(tmp_path):
@@ -316,11 +316,9 @@ def test_per_sample_tests_read_the_stored_predictions(tmp_path):
     store, rng = Store(tmp_path), np.random.default_rng(0)
     label = rng.normal(0, 1.5, 200).round(1).astype(np.float32)
     for job in expand([e]):
-        planted.finish(store, job, planted.metrics(rng, job.seed, 0.0), planted.env(job.seed))
         prediction = label + rng.normal(0, 0.3 if job.config.mixer == "ms-mix" else 2.0, 200).astype(np.float32)
-        np.savez(
-            store.folder(job) / "predictions.npz", test_id=np.arange(200), test_prediction=prediction, test_label=label
-        )
+        kept = {"test_id": np.arange(200), "test_prediction": prediction, "test_label": label}
+        planted.finish(store, job, planted.metrics(rng, job.seed, 0.0), planted.env(job.seed), kept)
     table = make_table(e, Results(*store.frames(expand([e]))), Reported(None))
     (line,) = samples.section(table, store)["samples"]
     assert line["items"] == 200 and line["difference"].startswith("+") and line["significant"] == "2 of 2"
