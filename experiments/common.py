@@ -102,9 +102,16 @@ def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:
         found["train"] = {**found["train"], **mine.get("train", {})}
         found["features"] = mine.get("features", section.get("features", found["features"]))
         found["source"] += [s for s in (mine.get("source", section.get("source")),) if s]
-    if not known:
+    nearest = "" if known else nearest_dataset(dataset)
+    if not known and not nearest:
         raise BenchError(f"no hyperparameters for backbone '{backbone}' on dataset '{dataset}'")
-    return found
+    return found if known else settings(paper, backbone, nearest)
+
+
+def nearest_dataset(dataset: str) -> str:
+    """The dataset whose hyperparameters stand for those that nobody has tuned on this one; "" for the papers' own."""
+    spec = registry.load("datasets", dataset).SPEC if dataset in registry.names("datasets") else None
+    return spec.nearest if spec else ""
 
 
 def mixer_params(paper: str, mixer: str, dataset: str, backbone: str = "") -> dict[str, Any]:
