@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="what is in a data folder, and whether it can be used")
     check.add_argument("dir", type=Path)
+    check.add_argument("--json", action="store_true", help="everything that is known, for machines")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write a page with small plots too")
+    check.add_argument("--quick", action="store_true", help="only whether the files can be used")
     synth = actions.add_parser("synth", help="write generated feature files in every format that is read")
     synth.add_argument("dir", type=Path)
     synth.add_argument("--full", action="store_true", help="the real sizes and lengths instead of small ones")
@@ -285,7 +288,7 @@ def _data(args: argparse.Namespace) -> int:
     if args.action == "check":
         from bench.terminal.checks import print_data_check
 
-        return print_data_check(args.dir)
+        return print_data_check(args.dir, args.json, args.html, args.quick)
     if args.action == "synth":
         from bench.data.tools import write_synthetic
 

@@ -15,6 +15,7 @@ import numpy as np
 from bench import registry
 from bench.data import audio, cache, generate, hkt, msena, word
 from bench.data.contents import Dataset as Dataset
+from bench.data.recognise import instead
 from bench.data.spec import SPLITS, DatasetSpec, FeatureFile
 from bench.data.unpickle import load_pickle
 from bench.errors import DataError, TransientDataError
@@ -151,8 +152,8 @@ def _found(name: str, features: str, data_dir: str | os.PathLike | None) -> Path
         raise DataError(f"{data_dir}: no such folder")
     path = locate(name, features, data_dir)
     if path is None:
-        names = ", ".join(_file(name, features).names)
-        raise DataError(f"{data_dir}: no {features} features of {name}; looked for {names}")
+        names, other = ", ".join(_file(name, features).names), instead(Path(data_dir), _file(name, features))
+        raise DataError(f"{data_dir}: no {features} features of {name}; looked for {names}{'; ' if other else ''}{other}")
     return path
 
 

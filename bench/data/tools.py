@@ -1,15 +1,20 @@
 """What the command line does with data: look at a folder of features, write a synthetic one. Torch-free."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import registry
-from bench.data import generate
+from bench.data import generate, variants
+from bench.data.audio import FEATURES
+from bench.data.baselines import baselines
 from bench.data.contents import Dataset
 from bench.data.dataset import load, locate, spec
+from bench.data.recognise import files, recognise
 from bench.data.spec import MODALITIES, SPLITS
+from bench.data.survey import survey
 from bench.errors import DataError
 from bench.provenance import OFFICIAL, SYNTHETIC
 
@@ -26,26 +31,41 @@ class CheckRow:
     sizes: str = ""  # train / valid / test
     shapes: str = ""  # steps x width of text / audio / vision (and hcf); "words" where each word has a row
     notes: tuple[str, ...] = ()  # warnings, or the one line that says why the file cannot be used
+    layout: str = ""  # what the file is, in words
+    variant: str = ""  # the published variant that it is (variants.py); "" for none that is known
+    differs: tuple[str, ...] = ()  # from the file that the papers used
+    facts: Mapping[str, Any] = field(default_factory=dict)  # survey.py
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # baselines.py
 
 
-def check(data_dir: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> list[CheckRow]:
-    """One row per dataset and feature kind that the harness knows. Reads and converts every file that it finds."""
+_LAYOUTS = {
+    "msena": "M-SENA pickle: arrays per split", "word": "word-level pickle (MAG-BERT): a list of samples per split",
+    "hkt": "HKT pickle: punchlines after their contexts", "audio": "table of transcripts and labels (label.csv)",
+}  # fmt: skip
+
+
+def check(
+    data_dir: str | os.PathLike, cache_dir: str | os.PathLike | None = None, full: bool = False
+) -> list[CheckRow]:
+    """One row per dataset and feature kind that the harness knows. Reads and converts every file that it finds.
+    full: look at what is in them too, and fit the baselines."""
     return [
-        _check(name, features, data_dir, cache_dir)
+        _check(name, features, data_dir, cache_dir, full)
         for name in registry.names("datasets")
         for features in spec(name).features
     ]
 
 
 def _check(
-    name: str, features: str, data_dir: str | os.PathLike, cache_dir: str | os.PathLike | None
+    name: str, features: str, data_dir: str | os.PathLike, cache_dir: str | os.PathLike | None, full: bool
 ) -> CheckRow:
     path = locate(name, features, data_dir)
     try:
-        dataset = load(name, features, data_dir, cache_dir)
+        dataset = load(name, features, data_dir, cache_dir, allow_leak=True if full else None)
     except DataError as error:
         state = "missing" if path is None else "unusable"
         return CheckRow(name, features, state, str(path or ""), notes=(str(error),))
+    made = dataset.provenance == SYNTHETIC
     return CheckRow(
         name,
         features,
@@ -55,7 +75,19 @@ def _check(
         sizes=" / ".join(str(dataset.size(s)) for s in SPLITS),
         shapes=" / ".join(_shapes(dataset)),
         notes=(*dataset.warnings, *_listing(dataset)),
+        layout=_LAYOUTS[dataset.format] + (f", {features}" if dataset.format == "msena" else ""),
+        variant="" if made else (variants.variant(dataset) or {}).get("title", ""),
+        differs=() if made else tuple(variants.differences(dataset)),
+        facts=survey(dataset) if full else {},
+        baselines=baselines(dataset) if full else {},
     )
+
+
+def others(data_dir: Path, rows: Iterable[CheckRow]) -> list[tuple[str, str, str]]:
+    """(file, what it is, what to do with it) of the files of a folder that no dataset asks for."""
+    known = {Path(r.file) for r in rows if r.file}
+    beside = {p.parent / name for p in known for name in FEATURES}
+    return [(str(p), *recognise(p)) for p in files(data_dir) if p not in known | beside]
 
 
 def _listing(dataset: Dataset) -> list[str]:

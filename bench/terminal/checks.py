@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.matrix import Config
 from bench.plan import find_data
 from bench.store import Store
-from bench.terminal.console import console, table
+from bench.terminal.console import console
 
 
 def print_audit(folder: Path) -> None:
@@ -24,21 +24,26 @@ def print_audit(folder: Path) -> None:
     out.print(f"{len(findings)} findings: {write_csv(findings, folder)}")
 
 
-def print_data_check(folder: Path) -> int:
+def print_data_check(folder: Path, as_json: bool = False, page: Path | None = None, quick: bool = False) -> int:
     """`bench data check DIR`: 0 where at least one file can be used, else 2."""
-    from bench.data.tools import check
+    from bench.data.tools import check, others
+    from bench.terminal import data_page
 
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder")
-    rows = check(folder)
-    lines = table("dataset", "features", "state", "file", "provenance", "sizes", "text / audio / vision")
-    for r in rows:
-        lines.add_row(r.dataset, r.features, r.state, r.file, r.provenance, r.sizes, r.shapes)
-    out = console()
-    out.print(lines)
-    for r in rows:
-        for line in r.notes:
-            out.print(f"{r.dataset}/{r.features}: {line}")
+    rows = check(folder, full=not quick)
+    rest = others(folder, rows)
+    if as_json:
+        print(data_page.as_json(folder, rows, rest))
+    else:
+        data_page.print_rows(rows, rest)
+    if page is not None:
+        try:
+            data_page.write_html(page, folder, rows, rest)
+        except OSError as error:
+            raise BenchError(f"{page}: cannot be written ({error.strerror})") from None
+        if not as_json:
+            print(page)
     return 0 if any(r.state == "ok" for r in rows) else 2
 
 

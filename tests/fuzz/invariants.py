@@ -88,7 +88,8 @@ def changed(ds: Any, content: Any) -> list[str]:
     for split in SPLITS:
         for key in ("text", "audio", "vision"):
             try:
-                given = np.asarray(content[split][key]).astype(np.float32)
+                with np.errstate(all="ignore"):
+                    given = np.asarray(np.asarray(content[split][key]).tolist(), np.float32)
             except (ValueError, TypeError, KeyError):
                 continue
             if not np.array_equal(given, ds.splits[split][key], equal_nan=True):
