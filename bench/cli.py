@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import plugins
 from bench.errors import BenchError
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
     parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with components of your own (docs/extending.md); also $BENCH_PLUGINS")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     where = argparse.ArgumentParser(add_help=False)
@@ -123,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(args, "allow_leak", False):
         os.environ["BENCH_ALLOW_LEAK"] = "1"  # workers inherit it
     try:
+        for folder in args.plugins:
+            plugins.use(folder)
         return verb(args)
     except BenchError as e:
         print(f"bench: {e}", file=sys.stderr)

@@ -3,16 +3,18 @@
 A component is one Python file. Models and mixers carry a literal `VERSION = n` at module level, which is read from
 the source without importing it: the read wing knows the versions that are part of a job's identity, yet never
 imports torch. A model without latents before late fusion, which no mixer can act on, says `MIXABLE = False` likewise.
-Adding a component is adding its file; nothing else is edited.
+Adding a component is adding its file, here or in a plug-in (plugins.py); nothing else is edited.
 """
 
 import ast
+import difflib
 import importlib
 import pkgutil
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from bench import plugins
 from bench.errors import BenchError
 
 _PACKAGES = {"models": "bench.models", "mixers": "bench.mixers", "datasets": "bench.data.datasets"}
@@ -21,6 +23,27 @@ _ROOT = Path(__file__).parent.parent
 
 def _folder(kind: str) -> Path:
     return _ROOT.joinpath(*_PACKAGES[kind].split("."))
+
+
+@lru_cache
+def _own(kind: str) -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules([str(_folder(kind))]))
+
+
+def source(kind: str, name: str) -> Path:
+    """The file of a component. Raises BenchError for an unknown one."""
+    _known(kind, name)
+    return _path(kind, name)
+
+
+def _path(kind: str, name: str) -> Path:
+    return _folder(kind) / f"{name}.py" if name in _own(kind) else plugins.modules(kind)[name][0]
+
+
+def forget() -> None:
+    """Look again: plug-ins were added."""
+    for cached in (_literals, names, _defaults):
+        cached.cache_clear()
 
 
 @lru_cache
@@ -38,27 +61,42 @@ def _literals(path: Path) -> dict[str, object]:
 
 @lru_cache
 def names(kind: str) -> tuple[str, ...]:
-    """Sorted names of the components of a kind: the files that declare a VERSION."""
-    files = (_folder(kind) / f"{m.name}.py" for m in pkgutil.iter_modules([str(_folder(kind))]))
-    return tuple(sorted(f.stem for f in files if f.is_file() and "VERSION" in _literals(f)))
+    """Sorted names of the components of a kind: the files that declare a VERSION. A plug-in that cannot be read, or whose
+    name is taken, is left out and noted (plugins.problems)."""
+    own = [n for n in _own(kind) if (_folder(kind) / f"{n}.py").is_file() and "VERSION" in _literals(_folder(kind) / f"{n}.py")]
+    more = []
+    for name, (path, _) in plugins.modules(kind).items():
+        if name in _own(kind):
+            plugins.problem(f"{path}: this harness has {kind.rstrip('s')} '{name}' already; rename the file")
+            continue
+        try:
+            if "VERSION" in _literals(path):
+                more.append(name)
+            else:
+                plugins.problem(f"{path}: no VERSION = 1 at module level; a component declares one")
+        except (SyntaxError, ValueError, OSError) as e:
+            plugins.problem(f"{path}: {type(e).__name__}: {e}")
+    return tuple(sorted([*own, *more]))
 
 
 def _known(kind: str, name: str) -> None:
     if name not in names(kind):
         singular = kind.rstrip("s")
-        raise BenchError(f"unknown {singular} '{name}'; known {kind}: {', '.join(names(kind))}")
+        near = difflib.get_close_matches(name, names(kind), 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BenchError(f"unknown {singular} '{name}'{hint}; known {kind}: {', '.join(names(kind))}")
 
 
 def constants(kind: str, name: str) -> dict[str, object]:
     """The literal module-level constants of a component, read without importing it (VERSION and the like)."""
     _known(kind, name)
-    return _literals(_folder(kind) / f"{name}.py")
+    return _literals(_path(kind, name))
 
 
 def parameters(kind: str, name: str) -> dict[str, object]:
     """The literal defaults of a component's `Params`, read without importing it: {"rank": 3, ...}."""
     _known(kind, name)
-    return _defaults(_folder(kind) / f"{name}.py")
+    return _defaults(_path(kind, name))
 
 
 @lru_cache
@@ -90,4 +128,4 @@ def version(kind: str, name: str) -> int:
 def load(kind: str, name: str) -> ModuleType:
     """Import a component's module. Models define `Model` and `Params`, mixers `Mix` and `Params`, datasets `SPEC`."""
     _known(kind, name)
-    return importlib.import_module(f"{_PACKAGES[kind]}.{name}")
+    return importlib.import_module(f"{_PACKAGES[kind]}.{name}") if name in _own(kind) else plugins.load(kind, name)

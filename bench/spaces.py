@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import registry
+from bench import plugins, registry
 from bench.errors import BenchError
 from bench.matrix import Config
 from bench.seeds import stream_seed
@@ -84,7 +84,7 @@ def declared(kind: str, name: str) -> Mapping[str, Any]:
         if not isinstance(own, Mapping):
             raise BenchError(f"SPACE of {name} must be a mapping (experiments/spaces/README.md)")
         return own
-    path = FOLDER / kind / f"{name}.toml"
+    path = next((p for p in plugins.files(f"spaces/{kind}", "toml") if p.stem == name), FOLDER / kind / f"{name}.toml")
     if not path.exists():
         path = FOLDER / kind / "default.toml"
     if not path.exists():

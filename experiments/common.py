@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import plugins, registry
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.corruption import refuse_evaluation
 from bench.errors import BenchError
@@ -62,7 +62,18 @@ def sections(paper: str, backbone: str) -> list[dict[str, Any]]:
 def _named_sections(paper: str, backbone: str) -> list[tuple[str, dict[str, Any]]]:
     shared = [(name, toml(name).get(backbone, {})) for name in ("msena", "finetuned", "systems")]
     own = f"baselines/{backbone}"
-    return [*shared, (own, toml(own)), (paper, toml(paper).get(backbone, {}))]
+    mine = [(str(p), _plugin_toml(p)) for p in plugins.files("hyperparameters", "toml") if p.stem == backbone]
+    return [*shared, (own, toml(own)), *mine, (paper, toml(paper).get(backbone, {}))]
+
+
+@lru_cache
+def _plugin_toml(path: Path) -> dict[str, Any]:
+    """A plug-in's hyperparameters/<backbone>.toml; empty, and noted, where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        plugins.problem(f"{path}: {e}")
+        return {}
 
 
 def origin(paper: str, config: Config, setting: str, value: Any) -> str:

@@ -232,7 +232,7 @@ def _claims(
     experiments: Sequence[Experiment], tables: Sequence[Table], reported: pd.DataFrame
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """(claims on our runs, claims on the printed numbers) of the papers in this report."""
-    papers = [p for p in dict.fromkeys(e.paper for e in experiments) if (ledger.ledger.FOLDER / f"{p}.toml").exists()]
+    papers = [p for p in dict.fromkeys(e.paper for e in experiments) if ledger.ledger.known(p)]
     if not papers:
         return None, None
     claims = ledger.load(papers)

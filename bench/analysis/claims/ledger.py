@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bench import plugins
 from bench.errors import BenchError
 
 try:
@@ -98,7 +99,27 @@ _CLAIM = {f.name for f in fields(Claim)} - {"parts"}
 
 def load(papers: Iterable[str] = PAPERS, folder: Path = FOLDER) -> list[Claim]:
     """The claims of some papers, in the order of their files. Raises BenchError for a file that is not a ledger."""
-    return [claim for paper in papers for claim in read(folder / f"{paper}.toml")]
+    return [claim for paper in papers for claim in read(_file(paper, folder))]
+
+
+def known(paper: str) -> bool:
+    """Whether there are claims of a paper, here or in a plug-in; a plug-in's that cannot be read are noted, and are not."""
+    path = _file(paper)
+    if not path.exists():
+        return False
+    if path.parent == FOLDER:
+        return True
+    try:
+        read(path)
+    except BenchError as e:
+        plugins.problem(f"{path}: {e}")
+        return False
+    return True
+
+
+def _file(paper: str, folder: Path = FOLDER) -> Path:
+    own = folder / f"{paper}.toml"
+    return own if own.exists() else next((p for p in plugins.files("claims", "toml") if p.stem == paper), own)
 
 
 def read(path: Path) -> list[Claim]:
