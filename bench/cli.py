@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("job", metavar="JOB", help="id of a job (its beginning will do), or its folder")
     exporting.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: exported/<job>)")
     exporting.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    making = verb("new", "Write a working component of your own, and a test of its contract.")
+    making.add_argument("kind", metavar="mixer|backbone|dataset|experiment")
+    making.add_argument("name", metavar="NAME")
+    making.add_argument("--in", type=Path, default=Path("mine"), dest="folder", metavar="DIR", help="folder of plug-ins (default: mine)")
+    checking = verb("check", "Run the contract of a backbone or mixer, yours or any other.")
+    checking.add_argument("name", metavar="NAME")
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
@@ -118,10 +124,21 @@ def _positive(text: str) -> int:
     return value
 
 
+def _plugins_first(arguments: Sequence[str]) -> list[str]:
+    """--plugins may stand anywhere: it goes before the verb, where the parser knows it."""
+    found, rest, given = [], [], iter(arguments)
+    for a in given:
+        if a == "--plugins":
+            found += [a, next(given, "")]
+        else:
+            (found if a.startswith("--plugins=") else rest).append(a)
+    return [*found, *rest]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = _parser().parse_args(arguments)
-    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "doctor": _doctor}[args.verb]
+    args = _parser().parse_args(_plugins_first(sys.argv[1:] if arguments is None else arguments))
+    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "new": _new, "check": _check, "doctor": _doctor}[args.verb]
     if getattr(args, "allow_leak", False):
         os.environ["BENCH_ALLOW_LEAK"] = "1"  # workers inherit it
     try:
@@ -137,6 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        for line in plugins.problems():
+            print(f"bench: plug-in left out: {line}", file=sys.stderr)
 
 
 def _make_plan(args: argparse.Namespace, everything: bool = False):
@@ -325,6 +345,26 @@ def _export(args: argparse.Namespace) -> int:
 
     print(api.export(args.job, args.results, args.out))
     return 0
+
+
+def _new(args: argparse.Namespace) -> int:
+    from bench.scaffold import write
+
+    for path in write(args.kind, args.name, args.folder):
+        print(path)
+    print(f"next: bench check {args.name} --plugins {args.folder}    (docs/extending.md)")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from bench.contract import check, kind_of
+
+    wrong = 0
+    for finding in check(kind_of(args.name), args.name):
+        wrong += bool(finding.problem)
+        print(f"{'-' if finding.problem else '+'} {finding.check}{': ' + finding.problem if finding.problem else ''}", flush=True)
+    print(f"{args.name}: {wrong} of the checks failed" if wrong else f"{args.name} keeps the contract")
+    return 1 if wrong else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def use(folder: str | Path) -> None:
     before = os.environ.get(VARIABLE, "")
     if str(path) not in before.split(os.pathsep):
         os.environ[VARIABLE] = os.pathsep.join(filter(None, (before, str(path))))
-        forget()
+    forget()
 
 
 def forget() -> None:

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.data.values import as_text, column
 from bench.data.spec import SPLITS
 from bench.data.unpickle import load_pickle
+from bench.data.values import as_text, column
 from bench.errors import BenchError, DataError
 
 _DEV = {"train": "train", "valid": "dev", "test": "test"}  # names of the splits in a word-level pickle

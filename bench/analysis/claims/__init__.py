@@ -9,7 +9,15 @@ from bench.analysis.claims.ledger import FORMS, KINDS, PAPERS, Claim, Part, load
 from bench.analysis.claims.printed import on_reported
 from bench.analysis.claims.runs import on_runs
 from bench.analysis.claims.verdict import (
-    CONTRADICTED, FAILS, HOLDS, PARTLY, REPRODUCED, STATES, UNDECIDED, UNTESTABLE, VERDICTS,
+    CONTRADICTED,
+    FAILS,
+    HOLDS,
+    PARTLY,
+    REPRODUCED,
+    STATES,
+    UNDECIDED,
+    UNTESTABLE,
+    VERDICTS,
 )
 
 __all__ = [
