@@ -96,3 +96,29 @@ def test_no_step_reads_the_host_and_a_frozen_step_trains_the_same(cell):
     for name, value in wanted.items():
         assert torch.equal(value, found[name]), name
     assert frozen.place == eager.place == 4 * (STEPS + 3)
+
+
+@pytest.mark.parametrize("kind", ["missing", "feature_noise", "occlusion"])
+def test_a_frozen_step_sees_the_corruption_of_its_own_epoch(kind):
+    """Corruption of the training split is drawn anew every epoch; a replay must not repeat that of its capture."""
+    changes = {"corruption": {"kind": kind, "rate": 0.4}}
+    eager, frozen = steps_of("lmf", "none", **changes), steps_of("lmf", "none", **changes)
+    losses = []
+    torch.manual_seed(7)
+    for epoch in (2, 2, 2, 3, 4):
+        eager.data.begin_epoch(epoch), eager.begin_epoch()
+        one_step(eager, False)()
+        losses.append(eager.sums["total"].clone())
+    torch.manual_seed(7)
+    frozen.data.begin_epoch(2), frozen.begin_epoch()
+    one_step(frozen, False)()
+    frozen.begin_epoch()
+    assert not host_reads(one_step(frozen, False))
+    frozen.begin_epoch()
+    again, _ = replay(one_step(frozen, False))
+    found = []
+    for epoch in (3, 4):
+        frozen.data.begin_epoch(epoch), frozen.begin_epoch()
+        again()
+        found.append(frozen.sums["total"].clone())
+    assert torch.equal(torch.stack(found), torch.stack(losses[3:]))
