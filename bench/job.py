@@ -1,8 +1,9 @@
 """Run ONE job: data -> model -> train -> evaluate -> job folder."""
 
+import os
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from bench.models.base import Backbone, Inputs
 from bench.models.parts.cost import gflops
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
-from bench.train.loop import Streams, fit, predict, task_loss
+from bench.train.engine import choose
+from bench.train.loop import Streams, predict, task_loss, training
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol, from_params
 
@@ -60,6 +62,9 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
     """The splits as the model reads them, on the device, with the training split cut to the job's fraction."""
     c = job.config
     params = _backbone_params(job)
+    key = (dataset.sha256, c.dataset, c.features, c.backbone, str(c.backbone_params), c.fraction, c.fraction < 1 and job.seed, device)
+    if key in _residents:
+        return _residents[key]
     dataset = for_model(dataset, model_class, params)
     rows = None
     if c.fraction < 1.0:
@@ -67,9 +72,19 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
         rows = train_subset(dataset.train_size, c.fraction, draw)
     tokens = model_class.needs_tokens and getattr(params, "encoder", "") != encoders.NONE
     unimodal = model_class.needs_unimodal or model_class.wants_unimodal and dataset.has_unimodal
-    return Resident(
+    data = Resident(
         dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=unimodal, train_index=rows
     )
+    if device != "cpu":
+        torch.cuda.current_stream(data.device).synchronize()  # jobs on other streams read it too
+        while len(_residents) >= _KEPT:
+            del _residents[next(iter(_residents))]
+        _residents[key] = data
+    return data
+
+
+_KEPT = 3
+_residents: dict[Any, Resident] = {}  # on a GPU: one copy of the data for the jobs of a process, which only read it
 
 
 def corrupt(
@@ -115,14 +130,24 @@ def assemble(job: Job, dataset: Dataset, device: str = "cpu") -> Parts:
 
 
 def settle(device: str) -> None:
-    """Deterministic operators, and no slow denormal numbers. Changes the process."""
-    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    """Deterministic operators, and no slow denormal numbers. Changes the process.
+
+    Not by torch.use_deterministic_algorithms, which imports a compiler (1.4 CPU seconds a worker); and uninitialised
+    memory, which nothing here reads, is not filled (4 to 7 % of a step of TFN and LMF).
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made on a GPU
+    torch._C._set_deterministic_algorithms(True, warn_only=device != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_flush_denormal(True)
+    if device != "cpu":
+        tf32 = os.environ.get("BENCH_TF32") == "1"  # faster float32 products of 10 bits; off unless asked for
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = False
 
 
 def run(
     job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
-    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None, engine: str = "auto",
 ) -> dict[str, Any]:
     """Train and evaluate a job and write its folder; returns what went into metrics.json.
 
@@ -130,13 +155,33 @@ def run(
     leaving failed.json; a job is done only when its metrics.json exists. `on`: what the caller knows of the
     circumstances that a failure depends on (store.py: fail).
     """
+    turns = running(job, store, data_dir, device, keep, report, on, engine)
+    chosen = next(turns)
+    with chosen.context():
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                return end.value
+            except Exception as e:
+                if turns.gi_frame is not None:  # a time limit that struck between two turns: the job records it
+                    turns.throw(e)
+                raise
+
+
+def running(
+    job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None, engine: str = "auto",
+) -> Generator[Any, None, dict[str, Any]]:
+    """`run` in turns (train/loop.py: training): first gives out its engine, under whose `context` every later turn has
+    to be taken. Whoever drives it may let other jobs of the process have their turns in between (launch/company.py)."""
     store.begin(job)
     log: list[str] = []
     env: dict[str, Any] = {**environment.code(), **environment.device(device)}
     try:
-        return _run(job, store, data_dir, device, keep, log, env, report)
+        return (yield from _run(job, store, data_dir, device, keep, log, env, report, engine))
     except BaseException as e:
-        if isinstance(e, KeyboardInterrupt):
+        if isinstance(e, (KeyboardInterrupt, GeneratorExit)):
             raise
         log += traceback.format_exc().splitlines()
         first = str(e).splitlines()[0] if str(e) else ""
@@ -149,10 +194,13 @@ def run(
 
 def _run(
     job: Job, store: Store, data_dir: str | Path | None, device: str, keep: Sequence[str], log: list[str],
-    env: dict[str, Any], report: Callable[[str], None],
-) -> dict[str, Any]:
+    env: dict[str, Any], report: Callable[[str], None], engine: str,
+) -> Generator[Any, None, dict[str, Any]]:
     c, began = job.config, time.perf_counter()
     settle(device)
+    mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
+    steps = choose(engine, device, [mixing])
+    yield steps
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -173,9 +221,8 @@ def _run(
         "parameters": sum(q.numel() for q in model.parameters()),
         "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
         "test_only": bool(getattr(model, "test_only", False)),
-        "gflops": round(gflops(model, data.batch("valid", torch.arange(min(2, data.size("valid")), device=device))), 6),
+        "gflops": _gflops(c.id, model, data),
     }
-    mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
     streams = Streams(
         order=numpy_stream(c.dataset, c.backbone, job.seed, "order"),
         decisions=numpy_stream(c.dataset, c.backbone, job.seed, "mixing"),
@@ -183,7 +230,10 @@ def _run(
     )
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
     train_began = time.perf_counter()
-    result = fit(model, mixer, data, p, streams, parts.family, say)
+    result = yield from training(model, mixer, data, p, streams, parts.family, say, steps)
+    env |= steps.facts()
+    if steps.reason:
+        say(f"engine: {steps.reason}; runs eagerly")
     env["train_seconds"] = round(time.perf_counter() - train_began, 3)
     env["train_seconds_per_epoch"] = round(env["train_seconds"] / result.epochs, 3)  # with its validation pass
 
@@ -210,3 +260,14 @@ def _run(
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")
     store.finish(job, metrics, pd.DataFrame(result.history), arrays, env, log)
     return metrics
+
+
+_counted: dict[str, float] = {}
+
+
+def _gflops(config: str, model: Backbone, data: Resident) -> float:
+    """GFLOPs per sample; counted once per config and process, as seeds do not differ in it."""
+    if config not in _counted:
+        rows = torch.arange(min(2, data.size("valid")), device=data.device)
+        _counted[config] = round(gflops(model, data.batch("valid", rows)), 6)
+    return _counted[config]
