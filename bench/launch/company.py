@@ -28,6 +28,7 @@ class _Random:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            torch.cuda.init()
             self.own = torch.Generator(device).manual_seed(0)
         else:
             self.state = torch.get_rng_state()

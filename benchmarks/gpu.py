@@ -1,0 +1,79 @@
+"""What a GPU box gives: correctness on the device, steps per second, a real slice, the projection of the paper suite.
+
+    python -m benchmarks.gpu                       # on a CUDA machine: at most eight minutes; on a CPU: tiny sizes
+    python -m benchmarks.gpu --parts rates,slice --minutes 3 --out benchmarks/gpu.json
+
+Runs straight from the tree, on generated data. Every part stands alone: what fails is recorded with its error and the
+rest runs. Parts, in order (benchmarks/gpu_parts.py):
+
+    agree       a short training of every cell on the device and on the CPU: float64 close to rounding, float32 within
+                TOLERANCE, without dropout, whose draws the two do not share
+    graphs      graph = eager, bit for bit, weights and history, dropout and mixing included; what was not captured, why
+    company     a job in company = the job alone, bit for bit
+    machine     measured matmul rates (float32, bf16), copy rate
+    rates       steps per second of each backbone: eager, as graphs, as graphs in company; memory, utilisation, floor
+    peer        the same model and data in a loop as peers write it: DataLoader, .item() every step, seeds in turn
+    encoder     fine-tuning a BERT-base-sized encoder in bf16, as a share of the measured matmul rate
+    slice       msmix-t1's three frozen-text backbones x six methods x five seeds on MOSI-sized data, end to end
+    projection  hours of the whole paper suite at the measured rates
+"""
+
+import argparse
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    import torch
+
+    from bench import environment
+    from bench.job import settle
+    from benchmarks import gpu_parts
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", help="cuda or cpu (default: cuda where there is one)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="when no further part begins and running ones wind up")
+    parser.add_argument("--parts", default=",".join(gpu_parts.PARTS))
+    parser.add_argument("--cells", default="", help="of the parts agree and graphs, such as lmf+none,tfn+msmix (default: all)")
+    parser.add_argument("--out", type=Path, help="json to write (default: benchmarks/gpu.json on CUDA, else gpu_cpu.json)")
+    args = parser.parse_args(arguments)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda":
+        device = "cuda:0"
+    else:
+        torch.set_num_threads(1)
+    settle(device)
+    end = time.monotonic() + 60 * args.minutes
+    run = gpu_parts.Run(device, tiny=not device.startswith("cuda"), end=end, cells=[c for c in args.cells.split(",") if c])
+    found: dict[str, Any] = {
+        "command": "python -m benchmarks.gpu", "machine": {**environment.device(device), **environment.code()},
+        "sizes": "tiny" if run.tiny else "as published",
+    }
+    out = args.out or Path(__file__).with_name("gpu_cpu.json" if run.tiny else "gpu.json")
+    for name in args.parts.split(","):
+        began = time.monotonic()
+        if began > end:
+            found[name] = {"skipped": f"{args.minutes:g} minutes were over"}
+        else:
+            try:
+                found[name] = gpu_parts.PARTS[name](run)
+            except Exception as e:  # noqa: BLE001 - a part that fails must not take the others along
+                found[name] = {"error": f"{type(e).__name__}: {e}"[:500], "where": traceback.format_exc().splitlines()[-6:]}
+        run.found[name] = found[name]
+        found[name]["seconds"] = round(time.monotonic() - began, 1)
+        print(f"== {name} ({found[name]['seconds']} s)\n{gpu_parts.table(name, found[name])}", flush=True)
+        out.write_text(json.dumps(found, indent=1, default=str) + "\n")
+    print(out)
+    failed = [n for n in args.parts.split(",") if "error" in found[n] or found[n].get("failed")]
+    print("all parts well" if not failed else f"to look at: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
