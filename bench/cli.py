@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--in", type=Path, default=Path("mine"), dest="folder", metavar="DIR", help="folder of plug-ins (default: mine)")
     checking = verb("check", "Run the contract of a backbone or mixer, yours or any other.")
     checking.add_argument("name", metavar="NAME")
+    verifying = verb("verify", "Whether stored results are what runs wrote.")
+    verifying.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
+    verifying.add_argument("--deep", action="store_true", help="recompute every metric from the stored predictions")
+    merging = verb("merge", "Copy the done jobs of other results folders into the first.")
+    merging.add_argument("into", type=Path, metavar="A")
+    merging.add_argument("others", type=Path, nargs="+", metavar="B")
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
@@ -138,7 +144,7 @@ def _plugins_first(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = _parser().parse_args(_plugins_first(sys.argv[1:] if arguments is None else arguments))
-    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "new": _new, "check": _check, "doctor": _doctor}[args.verb]
+    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "new": _new, "check": _check, "verify": _verify, "merge": _merge, "doctor": _doctor}[args.verb]
     if getattr(args, "allow_leak", False):
         os.environ["BENCH_ALLOW_LEAK"] = "1"  # workers inherit it
     try:
@@ -365,6 +371,18 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{'-' if finding.problem else '+'} {finding.check}{': ' + finding.problem if finding.problem else ''}", flush=True)
     print(f"{args.name}: {wrong} of the checks failed" if wrong else f"{args.name} keeps the contract")
     return 1 if wrong else 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from bench.terminal.checks import print_verified
+
+    return print_verified(args.results, args.deep)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from bench.terminal.checks import print_merged
+
+    return print_merged(args.into, args.others)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@
 and beside them the variants: what ran with --set, under a name of its own. A variant never takes a default's place.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
     nothing about the others: a cell that was not selected stays as it was run before, and one that --set changed is
     kept as a variant beside its default. Raises BenchError where the variant's name has other settings already."""
     old = read_json(path(store, plan.suite.name)) or {}
-    artefacts = _upgraded(old, {e.id: e for e in plan.base}, plan.suite, store)
+    with _damage(path(store, plan.suite.name)):
+        artefacts = _upgraded(old, {e.id: e for e in plan.base}, plan.suite, store)
     selected = {j.config.id for j in plan.jobs}
     name = plan.variant or variant_name("", plan.settings)
     for base, e in zip(plan.base, plan.experiments):
@@ -92,8 +94,21 @@ def read_manifest(
     Artefacts never run are left out. A variant follows its default as a row of its own where it was named, where its
     default has no run, and always with `every_variant`.
     """
-    manifest = read_json(path(store, suite.name))
-    return ([], []) if manifest is None else as_run(manifest, experiments, store, suite, every_variant)
+    file = path(store, suite.name)
+    manifest = read_json(file)
+    if manifest is None and not file.exists():
+        return [], []
+    with _damage(file):
+        return as_run(manifest, experiments, store, suite, every_variant)
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """Say in one line that a record is not what a run writes."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        raise BenchError(f"{file} is damaged ({type(e).__name__}: {str(e)[:80]}); remove it and run again: finished jobs are kept") from None
 
 
 def as_run(
@@ -142,9 +157,8 @@ def _known(artefact: str) -> bool:
 
 
 def _config(d: Mapping[str, Any]) -> Config:
-    """A stored config; fields that are not known here are left out."""
-    names = {f.name for f in fields(Config)}
-    return Config(**{k: v for k, v in d.items() if k in names})
+    """A stored config, of whatever version."""
+    return Config.from_dict(d)
 
 
 def _runs(c: Config, n: int, store: Store) -> int:

@@ -35,6 +35,16 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"a job parameter must be a plain JSON value, got {type(value).__name__}")
 
 
+def _digest(description: Mapping[str, Any]) -> str:
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def stored_id(d: Mapping[str, Any]) -> str:
+    """The id of a stored description of a config (or of a job): the hash of all that it says, whatever version wrote it."""
+    return _digest({k: canonical(v) for k, v in d.items() if k not in ("id", "seed")})
+
+
 @dataclass(frozen=True, eq=False)
 class Config:
     """One cell of the matrix: everything scientific about a training, without its seed."""
@@ -59,15 +69,17 @@ class Config:
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> "Config":
-        """The config of a stored description; fields that this version does not know are left out."""
+        """The config of a stored description. Fields that this version does not know are left out, but count for its
+        id, and fields that an older version did not write do not: the id is that under which its results lie."""
         names = {f.name for f in fields(Config)}
-        return Config(**{k: v for k, v in d.items() if k in names})
+        config = Config(**{k: v for k, v in d.items() if k in names})
+        config.__dict__["id"] = stored_id(d)  # in the place of the cached hash
+        return config
 
     @cached_property
     def id(self) -> str:
         """12 hex digits of the sha256 of the canonical JSON."""
-        text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _digest(self.as_dict())
 
     def with_(self, **changes: Any) -> "Config":
         """A copy; mappings given here are merged over the present ones."""
@@ -106,12 +118,11 @@ class Job:
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> "Job":
-        """The job of a job.json. One that an older or newer version wrote, with other fields, keeps the id it was
-        stored under."""
+        """The job of a job.json, under the id that it was stored under."""
         config, seed = Config.from_dict(d), int(d["seed"])
         stored, _, suffix = str(d.get("id", "")).rpartition("-s")
         if stored and suffix == str(seed):
-            config.__dict__["id"] = stored  # in the place of the cached hash
+            config.__dict__["id"] = stored
         return Job(config, seed)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bench.errors import BenchError
 from bench.matrix import Config
 from bench.plan import find_data
 from bench.store import Store
-from bench.terminal.console import console
+from bench.terminal.console import console, table
 
 
 def print_audit(folder: Path) -> None:
@@ -45,6 +46,39 @@ def print_data_check(folder: Path, as_json: bool = False, page: Path | None = No
         if not as_json:
             print(page)
     return 0 if any(r.state == "ok" for r in rows) else 2
+
+
+def print_verified(results: Path, deep: bool) -> int:
+    """`bench verify`: 0 where every stored result is what a run wrote, else 1."""
+    from bench.verify import verify
+
+    if not results.is_dir():
+        raise BenchError(f"no results in {results}; --results names another folder")
+    found = verify(Store(results), deep)
+    out = console()
+    if found.wrong:
+        lines = table("damaged result", "why")
+        for folder, why in found.wrong:
+            lines.add_row(folder, why)
+        out.print(lines)
+        out.print("`bench run` makes them again")
+    said = f"{found.results} results: {found.sealed} sealed, {found.results - found.sealed} not sealed (of an earlier version)"
+    out.print(f"{said}, {len(found.wrong)} damaged" + (f"; metrics of {found.recomputed} recomputed from their predictions" if deep else ""))
+    return 1 if found.wrong else 0
+
+
+def print_merged(into: Path, others: Sequence[Path]) -> int:
+    """`bench merge`: 0 where all could be joined, 1 where results contradict each other or are damaged."""
+    from bench.verify import merge
+
+    found = merge(into, others)
+    out = console()
+    for job in found.conflicts:
+        out.print(f"conflict: {job} has other metrics in {into}, which stay")
+    for folder, why in found.damaged:
+        out.print(f"left out: {folder}: {why}")
+    out.print(f"{found.copied} results copied into {into}, {found.present} were there, {len(found.conflicts)} conflicts, {len(found.damaged)} damaged")
+    return 1 if found.conflicts or found.damaged else 0
 
 
 def print_doctor(data_dir: Path | None) -> int:

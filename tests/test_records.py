@@ -1,0 +1,250 @@
+"""Stored results are read with suspicion: a damaged one is a row in the report and is made again, and blocks nothing."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.cli import main
+from bench.files import write_json
+from bench.manifest import path as manifest_path
+from bench.manifest import read_manifest, write_manifest
+from bench.matrix import Config, Job, expand
+from bench.metrics import evaluate
+from bench.plan import make_plan
+from bench.report.build import build
+from bench.store import Store, read_json
+from bench.suites import suite
+from bench.verify import merge, verify
+from experiments import select
+from tests import planted
+
+
+@pytest.fixture(autouse=True)
+def fast(no_fsync):
+    pass
+
+
+def finish(store, job, seed=0, **env):
+    """A whole result whose metrics are those of its predictions."""
+    draw = np.random.default_rng([seed, job.seed])
+    kept, metrics = {}, {"best_epoch": 1, "epochs": 2, "updates": 4, "n": {}}
+    for split in ("valid", "test"):
+        y = draw.normal(0, 1.5, 50).astype(np.float32)
+        p = (y + draw.normal(0, 0.5, 50)).astype(np.float32)
+        kept |= {f"{split}_id": np.arange(50).astype(str), f"{split}_prediction": p, f"{split}_label": y}
+        metrics[split] = {**evaluate(p, y, "msena"), "loss": float(np.abs(p - y).mean())}
+        metrics["n"][split] = 50
+    store.begin(job)
+    store.finish(job, metrics, pd.DataFrame({"epoch": [1, 2]}), kept, {"data_sha256": "aa", **env}, ["done"])
+
+
+def job(seed=1111, backbone="lmf", **changes):
+    return Job(Config("mosi", "unaligned", backbone, **changes), seed)
+
+
+METRICS = {
+    "empty": "", "cut": '{"test": {"acc', "null": "null", "list": "[]", "five": "5", "nothing": "{}", "text": '"x"',
+    "deep": "[" * 100_000, "lone": '{"a": "\\ud800"}',
+}
+
+
+def edit(change):
+    def damage(folder):
+        content = read_json(folder / "metrics.json")
+        content.pop("digests")
+        change(content)
+        (folder / "metrics.json").write_text(json.dumps(content))
+    return damage
+
+
+DAMAGE = {
+    **{k: lambda f, v=v: (f / "metrics.json").write_text(v) for k, v in METRICS.items()},
+    "acc 1.5": edit(lambda m: m["test"].update(non0_acc2=1.5)), "acc -3": edit(lambda m: m["test"].update(acc7=-3)),
+    "acc true": edit(lambda m: m["test"].update(non0_acc2=True)), "acc text": edit(lambda m: m["valid"].update(acc5="0.5")),
+    "mae -1": edit(lambda m: m["test"].update(mae=-1)), "corr 2": edit(lambda m: m["test"].update(corr=2)),
+    "infinite": edit(lambda m: m["test"].update(mae=float("inf"))), "epochs": edit(lambda m: m.update(epochs=-1)),
+    "no test": edit(lambda m: m.pop("test")), "split a list": edit(lambda m: m.update(valid=[1])),
+    "edited": lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"acc7": 0.', '"acc7": 0.1')),
+    "predictions cut": lambda f: (f / "predictions.npz").write_bytes((f / "predictions.npz").read_bytes()[:100]),
+    "predictions gone": lambda f: (f / "predictions.npz").unlink(),
+    "history edited": lambda f: (f / "history.csv").write_text("epoch\n1\n"),
+    "job gone": lambda f: (f / "job.json").unlink(), "job null": lambda f: (f / "job.json").write_text("null"),
+    "metrics a folder": lambda f: ((f / "metrics.json").unlink(), (f / "metrics.json").mkdir()),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_result_is_no_result(tmp_path, what):
+    store, j = Store(tmp_path), job()
+    finish(store, j)
+    assert store.status(j) == "done" and not verify(store, deep=True).wrong
+    DAMAGE[what](store.folder(j))
+    again = Store(tmp_path)
+    for s in (store, again):
+        assert s.status(j) == "damaged"
+        values, runs = s.frames([j])
+        assert values.empty and runs.status[0] == "failed" and runs.error[0].startswith("damaged: ")
+    assert [w for w, _ in verify(again).wrong] == [j.folder]
+    again.predictions(j), again.history(j), again.scan()
+    finish(again, j)
+    assert again.status(j) == "done"
+
+
+def test_another_jobs_files_are_not_this_jobs(tmp_path):
+    store, ours, theirs, copy = Store(tmp_path), job(), job(backbone="tfn"), job(seed=1112)
+    finish(store, theirs)
+    shutil.copytree(store.folder(theirs), store.folder(ours))
+    assert store.status(ours) == "damaged" and store.status(theirs) == "done"
+    finish(store, job(seed=1113))
+    shutil.copytree(store.folder(job(seed=1113)), store.folder(copy))
+    assert store.status(copy) == "damaged"
+    write_json(store.folder(copy) / "job.json", copy.as_dict())
+    assert Store(tmp_path).status(copy) == "damaged", "the digest in metrics.json is of the other job.json"
+    found = verify(store)
+    assert {w for w, _ in found.wrong} == {ours.folder, copy.folder} and found.results == 2 and found.sealed == 2
+
+
+def test_verify_recomputes_and_finds_what_was_sealed_with_care(tmp_path):
+    from bench import records
+
+    store, j = Store(tmp_path), job()
+    finish(store, j)
+    folder = store.folder(j)
+    content = read_json(folder / "metrics.json")
+    content["test"]["acc7"] += 0.02
+    content.pop("digests")
+    write_json(folder / "metrics.json", records.sealed(content, {n: (folder / n).read_bytes() for n in records.SEALED}))
+    assert not verify(store).wrong
+    (wrong,) = verify(store, deep=True).wrong
+    assert wrong[0] == j.folder and wrong[1].startswith("test acc7 is 0.") and "by the stored predictions" in wrong[1]
+    twin = Job(j.config, 1112)  # the same predictions under another seed, resealed
+    finish(store, twin)
+    files = {n: (store.folder(twin) / n).read_bytes() for n in records.SEALED} | {"predictions.npz": (folder / "predictions.npz").read_bytes()}
+    (store.folder(twin) / "predictions.npz").write_bytes(files["predictions.npz"])
+    write_json(store.folder(twin) / "metrics.json", records.sealed(content, files))
+    assert "the same predictions as" in dict(verify(store).wrong)[twin.folder]
+
+
+def test_the_verb(tmp_path, capsys):
+    store, j = Store(tmp_path), job()
+    finish(store, j)
+    assert main(["verify", "--deep", "--results", str(tmp_path)]) == 0
+    assert "1 results: 1 sealed, 0 not sealed (of an earlier version), 0 damaged; metrics of 1 recomputed" in capsys.readouterr().out
+    (store.folder(j) / "metrics.json").write_text("null")
+    assert main(["verify", "--results", str(tmp_path)]) == 1
+    assert "metrics.json holds no object" in capsys.readouterr().out
+    assert main(["verify", "--results", str(tmp_path / "none")]) == 2
+
+
+def test_damage_and_strange_environments_never_block_the_page(tmp_path):
+    p = planted.write(tmp_path / "results", holes=False)
+    jobs = expand([p.experiment])
+    folders = [p.store.folder(j) for j in jobs]
+    (folders[0] / "metrics.json").write_text("null")
+    (folders[1] / "job.json").write_text("{}")
+    for folder, env in zip(folders[2:], ("5", "[]", "null", "{", '{"wall_seconds": "x", "data_sha256": 3, "device": [1], "a": {}}')):
+        (folder / "env.json").write_text(env)
+    (folders[8] / "history.csv").write_bytes(b"\xff\xfe,,\n\n")
+    page = build([p.experiment], Store(p.store.root), tmp_path / "out", "real", reported=planted.reported()).read_text()
+    assert "damaged: metrics.json holds no object" in page and "damaged: job.json is" in page
+
+
+def test_results_of_other_versions_are_read_under_their_own_id(tmp_path):
+    newer = {**job().as_dict(), "id": "abcdefabcdef-s1111", "resolution": 7}
+    folder = tmp_path / "mosi" / "lmf+none" / "abcdefabcdef-s1111"
+    write_json(folder / "job.json", newer)
+    split = {"non0_acc2": 0.5}
+    write_json(folder / "metrics.json", {"valid": split, "test": split, "best_epoch": 1, "epochs": 1, "new_key": [1]})
+    store = Store(tmp_path)
+    (found,) = store.scan()
+    assert found.id == "abcdefabcdef-s1111" and store.status(found) == "done"
+    assert list(store.frames([found])[0].value) == [0.5, 0.5]
+    known = job().config
+    assert Config.from_dict(known.as_dict()).id == known.id
+    assert Config.from_dict({**known.as_dict(), "resolution": 7}).id not in (known.id, Config.from_dict({**known.as_dict(), "resolution": 8}).id)
+
+
+def test_plans_with_unknown_fields_are_read_and_damaged_ones_are_one_line(tmp_path, capsys):
+    from bench.errors import BenchError
+
+    store, chosen, s = Store(tmp_path), select(["msmix-t1"]), suite("quick")
+    write_manifest(make_plan(chosen, s, store), store, None)
+    file = manifest_path(store, "quick")
+    content = read_json(file)
+    content["new"], content["artefacts"]["x-t99"] = 5, {"seeds": 1, "cells": []}
+    for cell in content["artefacts"]["msmix-t1"]["cells"]:
+        cell[-1]["resolution"] = 7
+    write_json(file, content)
+    (e,), _ = read_manifest(chosen, store, s)
+    assert len(e.rows) >= len(chosen[0].rows)
+    for broken in ("5", "[]", '{"artefacts": 3}', '{"artefacts": {"msmix-t1": {"cells": [5]}}}', '{"artefacts": {"msmix-t1": null}}', "{"):
+        file.write_text(broken)
+        with pytest.raises(BenchError, match="quick.json is damaged"):
+            read_manifest(chosen, store, s)
+
+
+def test_merge_joins_done_jobs_and_names_what_contradicts(tmp_path, capsys):
+    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
+    finish(a, job(1111))
+    finish(a, job(1112))
+    for s, seed in ((1111, 0), (1112, 1), (1113, 0), (1114, 0)):
+        finish(b, job(s), seed)
+    (b.folder(job(1113)) / "labels-0123.json").write_text("{}")
+    (b.folder(job(1114)) / "metrics.json").write_text("null")
+    b.fail(job(1115), "boom", "ValueError")
+    kept = (a.folder(job(1112)) / "metrics.json").read_bytes()
+    assert main(["merge", str(a.root), str(b.root)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 results copied" in out and "1 were there, 1 conflicts, 1 damaged" in out and f"conflict: {job(1112).folder}" in out
+    assert [Store(a.root).status(job(s)) for s in range(1111, 1116)] == ["done", "done", "done", "missing", "missing"]
+    assert (a.folder(job(1112)) / "metrics.json").read_bytes() == kept and (a.folder(job(1113)) / "labels-0123.json").exists()
+    assert not list(a.root.rglob(".*"))
+    assert main(["merge", str(a.root), str(tmp_path / "none")]) == 2
+
+
+def test_merge_joins_what_was_run(tmp_path):
+    chosen, s = select(["msmix-t1"]), suite("quick")
+    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
+    write_manifest(make_plan(chosen, s, a, only="synthetic-mosi/lmf+*"), a, None)
+    write_manifest(make_plan(select(["msmix-t4"]), s, b), b, None)
+    merge(a.root, [b.root])
+    assert {e.id for e in read_manifest(select(["msmix-t1", "msmix-t4"]), a, s)[0]} == {"msmix-t1", "msmix-t4"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fuzz(tmp_path, seed):
+    """Whatever bytes change, nothing but a whole and unchanged result counts, and nothing is raised."""
+    draw = random.Random(seed)
+    store = Store(tmp_path)
+    jobs = [job(s) for s in range(1111, 1126)]
+    for j in jobs:
+        finish(store, j)
+    sound = {j.id: store.metrics(j) for j in jobs}
+    for _ in range(12):
+        j = draw.choice(jobs)
+        file = draw.choice([p for p in store.folder(j).iterdir() if p.is_file()])
+        content = bytearray(file.read_bytes())
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(content) + 1)
+            kind = draw.choice(("flip", "cut", "insert", "double"))
+            if kind == "flip" and at < len(content):
+                content[at] ^= 1 << draw.randrange(8)
+            elif kind == "cut":
+                del content[at:at + draw.randint(1, 40)]
+            elif kind == "insert":
+                content[at:at] = draw.choice((b"null", b"\x00", b"1e999", b"\xff", b"{", b"[" * 2000, b'"a":1,'))
+            else:
+                content[at:at] = content[max(0, at - 20):at]
+        file.write_bytes(content)
+    fresh = Store(tmp_path)
+    values, runs = fresh.frames(jobs)
+    fresh.scan(), verify(fresh, deep=True)
+    for j in jobs:
+        fresh.history(j), fresh.predictions(j)
+        if fresh.status(j) == "done":
+            assert fresh.metrics(j) == sound[j.id]
+    assert set(values.job) == {j.id for j in jobs if fresh.status(j) == "done"}
