@@ -18,7 +18,6 @@ from bench.train.step import Piece, Stepper
 from tests.golden import cell_config, cells
 
 NOT_YET: dict[str, str] = {  # "backbone" or "backbone+mixer" -> what stands in the way
-    **dict.fromkeys(("slad", "mmml"), "data2vec writes through a boolean mask (audio_encoder.py)"),
 }
 SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}}  # the same code, fewer layers
 STEPS = 12

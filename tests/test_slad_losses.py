@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from bench.errors import BenchError
 from bench.models.parts import slad_losses
 from bench.models.parts.audio_encoder import AudioEncoder, Bins
+from bench.train.capturable import host_reads
 from tests.test_slad import FEATURES, parts
 
 pytest.importorskip("transformers")
@@ -133,9 +134,10 @@ def test_a_clip_without_sound_has_no_frame_and_the_front_is_frozen():
     assert not any(q.requires_grad for q in AudioEncoder("tiny-audio", finetune=False).parameters())
 
 
-@pytest.mark.parametrize("family", ["Data2VecAudio", "Hubert"])
-def test_an_encoder_from_a_folder_masks_and_drops_nothing_in_training(family, tmp_path):
-    """Though its own configuration asks for SpecAugment and layer drop."""
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("family", "stable"), [("Data2VecAudio", False), ("Hubert", False), ("Hubert", True)])
+def test_an_encoder_from_a_folder_masks_and_drops_nothing_in_training(family, stable, attention, tmp_path):
+    """Though its own configuration asks for SpecAugment and layer drop; its states are transformers' own."""
     import transformers
 
     sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(8, 8),
@@ -143,15 +145,21 @@ def test_an_encoder_from_a_folder_masks_and_drops_nothing_in_training(family, tm
     rates = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
     positions = 2 if family == "Data2VecAudio" else 8  # layers of convolutions, or a kernel's width
     config = getattr(transformers, f"{family}Config")(
-        **sizes, **rates, num_conv_pos_embeddings=positions, layerdrop=0.5, mask_time_prob=0.5, mask_time_length=2
+        **sizes, **rates, num_conv_pos_embeddings=positions, layerdrop=0.5, mask_time_prob=0.5, mask_time_length=2,
+        **({"do_stable_layer_norm": True, "feat_extract_norm": "layer"} if stable else {}),
     )
+    config._attn_implementation = attention
     whole = getattr(transformers, f"{family}Model")(config).eval()
     whole.save_pretrained(tmp_path)
     encoder = AudioEncoder(str(tmp_path)).train()
+    encoder.transformer.config._attn_implementation = attention
     wave, mask = torch.randn(2, 1500), torch.ones(2, 1500, dtype=torch.int64)
-    expected = whole(wave, attention_mask=mask).last_hidden_state
-    for _ in range(3):
-        torch.testing.assert_close(encoder(wave, mask).last, expected)
+    for length in (1500, 700):
+        mask[1, length:] = 0
+        expected = whole(wave * mask, attention_mask=mask).last_hidden_state
+        for _ in range(2):
+            torch.testing.assert_close(encoder(wave * mask, mask).last, expected, rtol=1e-4, atol=1e-5)
+    assert not host_reads(lambda: encoder(wave * mask, mask).last.sum().backward())
     with pytest.raises(BenchError, match="lacks config.json, weights; put config.json and weights there"):
         AudioEncoder(str(tmp_path / "none"))
 

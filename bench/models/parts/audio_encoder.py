@@ -11,6 +11,8 @@ Choices:
   global stream or decide on the host, so that a run could not be repeated or captured.
 - A wave too short for one frame (a clip without context, say) has no valid frame. transformers would count its frames
   as negative and so attend to nearly all of them; here the encoder is shown one frame of it, which `mask` leaves out.
+- The layers are called here and not by transformers' own encoder, which writes zeros through a mask of booleans and asks
+  the device whether anything is masked; a test holds the two against each other.
 """
 
 from typing import NamedTuple
@@ -83,12 +85,28 @@ class AudioEncoder(nn.Module):
     def forward(self, wave: Tensor, mask: Tensor) -> Frames:
         """wave [B, S] float, normalised; mask [B, S] int64 of its samples."""
         heard = mask.sum(1)  # (B,)
-        step = torch.arange(wave.shape[1], device=wave.device)  # (S,)
-        shown = (step < heard.clamp(min=self._least)[:, None]).long()  # (B, S)
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
-            last = self.transformer(wave, attention_mask=shown, return_dict=True).last_hidden_state  # (B, T, d)
-        valid = torch.arange(last.shape[1], device=wave.device) < self.frames(heard)[:, None]  # (B, T)
-        return Frames(last, valid.to(last.dtype))
+            front = self.transformer.feature_extractor(wave).transpose(1, 2)
+            projected = self.transformer.feature_projection(front)
+            hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, d); a tuple in data2vec
+            step = torch.arange(hidden.shape[1], device=wave.device)  # (T,)
+            last = self._transform(hidden, step < self.frames(heard.clamp(min=self._least))[:, None])
+        return Frames(last, (step < self.frames(heard)[:, None]).to(last.dtype))
+
+    def _transform(self, hidden: Tensor, shown: Tensor) -> Tensor:
+        """The transformer over frames [B, T, d], of which those in shown [B, T] bool are attended to."""
+        encoder, config = self.transformer.encoder, self.transformer.config
+        hidden = torch.where(shown[..., None], hidden, 0.0)
+        mask = shown[:, None, None]  # (B, 1, 1, T)
+        if getattr(config, "_attn_implementation", "eager") != "sdpa":
+            mask = torch.where(mask, 0.0, torch.finfo(hidden.dtype).min).to(hidden.dtype)
+        hidden = hidden + encoder.pos_conv_embed(hidden)
+        norm_first = getattr(config, "do_stable_layer_norm", False)
+        hidden = encoder.dropout(hidden if norm_first else encoder.layer_norm(hidden))
+        for layer in encoder.layers:
+            out = layer(hidden, attention_mask=mask)
+            hidden = out[0] if isinstance(out, tuple) else out  # a tuple before transformers 5
+        return encoder.layer_norm(hidden) if norm_first else hidden
 
 
 def listener(model: str, name: str, finetune: bool, inputs: Inputs) -> AudioEncoder | None:
