@@ -138,6 +138,11 @@ class Column:
     decimals: int = 2
     higher_is_better: bool = True
     source: str = ""  # a setting, read from the config without any run: "train.lr", "backbone_params.tau"
+    keys: Params = field(default_factory=lambda: _EMPTY)  # feature kind -> key under this convention, where it differs
+
+    def key(self, config: Config) -> str:
+        """The metric that a config's runs store for this column: one column has one convention, whatever file a row reads."""
+        return self.keys.get(config.features, self.metric)
 
 
 @dataclass(frozen=True)

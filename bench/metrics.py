@@ -104,6 +104,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = MappingProxyType({
         "acc5": _ACC5,
         "acc7": _ACC7,
         **_errors("all samples, unclipped"),
+        **{f"non0_{k}": m for k, m in _errors("samples with y != 0, unclipped", non0=True).items()},  # as family mag
         "avg": Metric("Avg", "mean of has-0 and non-0 Acc2 and F1, Acc5 and Acc7", "mean", of=_SIX),
     },
     "sims": {
@@ -127,6 +128,14 @@ METRICS: Mapping[str, Mapping[str, Metric]] = MappingProxyType({
         "f1": Metric("F1", "all samples, logit p > 0 against y > 0; F1 weighted by true class", "f1", _positive),
     },
 })
+
+
+# Key of the other family's column under this family's convention. Tables of word-level systems (mag) have rows that run on
+# M-SENA's files: their MAE and Corr must be over the same samples. Accuracies differ for a prediction of exactly 0 alone.
+SAME_AS: Mapping[tuple[str, str], Mapping[str, str]] = MappingProxyType({
+    ("mag", "msena"): {"mae": "non0_mae", "corr": "non0_corr"},
+})
+MSENA_FEATURES = ("unaligned", "aligned", "audio")  # feature files whose results are of family msena (or sims)
 
 
 def evaluate(prediction: ArrayLike, label: ArrayLike, family: str) -> dict[str, float]:
@@ -192,7 +201,7 @@ def weighted_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float
     return float(np.sum(n * (2 * hits / np.maximum(n + m, 1))) / len(truth))
 
 
-_LOWER = {"mae", "params", "gflops", "kl", "loss_rise", "drop", "loss"}
+_LOWER = {"mae", "non0_mae", "params", "gflops", "kl", "loss_rise", "drop", "loss"}
 
 
 def higher_is_better(metric: str) -> bool:

@@ -1,15 +1,17 @@
 """How often the claims' verdicts are wrong where all methods are equal in truth.
 
-    python -m benchmarks.null_claims [--sets 2000] [--seeds 2 3 5 10] [--out benchmarks/null_claims.json]
+    python -m benchmarks.null_claims [--sets 1000] [--more 10000] [--seeds 2 3 5 10] [--out benchmarks/null_claims.json]
 
 Plants a results folder in which every system that a paper prints was run and all of them are equally good, and judges
 every claim of the ledger on it, thousands of times. The noise is that of results/reference: the metrics of one run move
 together as they do there, methods under one seed share what they share there, and accuracies are whole numbers of test
 items. A verdict is wrong where a claim is called reproduced that does not hold in the planted truth, contradicted though
-it does not fail there, or partly reproduced though no comparison of it holds.
+it does not fail there, or partly reproduced though no comparison of it holds. Claims that are wrong in more than 3 % of
+the sets are drawn anew, in so many more sets that their rate is known to a tenth of itself.
 """
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -84,11 +86,24 @@ class World:
                 name = "/".join(k[:-1])
                 self.source[k] = (name, "", k[-1])
                 block[name] = name
+        self._block_of = block
+        self._known = dict(zip(self.metrics, levels))
+        self._index()
+
+    def narrow(self, keys: Iterable[Key]) -> "World":
+        """The same world with some of its cells alone: cheaper to draw."""
+        other, keys = copy.copy(self), set(keys)
+        other.source = {k: v for k, v in self.source.items() if k in keys}
+        other._index()
+        return other
+
+    def _index(self) -> None:
+        block = self._block_of
         self.keys = list(self.source)
         self.row = {k: i for i, k in enumerate(self.keys)}
         self.training = {k: s[0] for k, s in self.source.items()}
         self.cells = [dict(zip(KEY, k)) for k in self.keys]
-        self._levels(dict(zip(self.metrics, levels)))
+        self._levels(self._known)
         runs, places = list(dict.fromkeys(self.training.values())), list(dict.fromkeys(s[:2] for s in self.source.values()))
         blocks = list(dict.fromkeys(block[r] for r in runs))
         self._block = np.array([blocks.index(block[r]) for r in runs])
@@ -157,14 +172,14 @@ def _true(c: Comparison, world: World) -> str:
 
 
 def simulate(
-    world: World, claims: Sequence[Claim], printed: pd.DataFrame, n: int, sets: int, seed: int = 0
+    world: World, claims: Sequence[Claim], printed: pd.DataFrame, n: int, sets: int, seed: int = 0, chunk: int = CHUNK
 ) -> pd.DataFrame:
     """One line per claim: how often it got which verdict in `sets` results folders of n seeds."""
     cells = by_key(printed.to_dict("records"))
     known = [compiled(c, world.cells, world.source) for c in claims]
     rng, counts = np.random.default_rng([seed, n]), [dict.fromkeys(verdict.STATES, 0) for _ in claims]
-    for start in range(0, sets, CHUNK):
-        size = min(CHUNK, sets - start)
+    for start in range(0, sets, chunk):
+        size = min(chunk, sets - start)
         values = world.draw(rng, size, n)
         for t, count in zip(known, counts):
             if not t.groups:
@@ -184,22 +199,37 @@ def simulate(
     return pd.DataFrame(lines)
 
 
+def again(world: World, claims: Sequence[Claim], printed: pd.DataFrame, n: int, sets: int) -> pd.DataFrame:
+    """Some claims in further sets, with the cells that they use alone."""
+    known = [compiled(c, world.cells, world.source) for c in claims]
+    small = world.narrow(k for t in known for c in t.comparisons for k in c.keys)
+    return simulate(small, claims, printed, n, sets, seed=1, chunk=500)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--sets", type=int, default=2000)
+    arguments.add_argument("--sets", type=int, default=1000)
+    arguments.add_argument("--more", type=int, default=10_000, help="further sets of claims that were wrong in 3 %% of all")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10])
     arguments.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     a = arguments.parse_args()
-    printed, began, found = reported.load(), time.perf_counter(), []
+    printed, claims, began, found = reported.load(), load(), time.perf_counter(), []
     world = World(all_experiments().values(), printed)
     for n in a.seeds:
-        found.append(simulate(world, load(), printed, n, a.sets))
-        rate = found[-1]["wrong"] / a.sets
-        worst = found[-1].iloc[int(rate.argmax())]
-        print(f"n = {n}: mean rate of wrong verdicts {rate.mean():.4f}, worst {rate.max():.4f} ({worst['id']})", flush=True)
+        first = simulate(world, claims, printed, n, a.sets)
+        found.append(first.assign(round="first"))
+        often = [c for c in claims if c.id in set(first.loc[first["wrong"] > 0.03 * a.sets, "id"])]
+        if often and a.more:  # one claim at a time: few cells each
+            second = pd.concat([again(world, [c], printed, n, a.more) for c in often])
+            found.append(second.assign(round="second"))
+            first = pd.concat([first[~first["id"].isin(second["id"])], second])
+        rate = first["wrong"] / first["sets"]
+        worst = first.iloc[int(rate.to_numpy().argmax())]
+        print(f"n = {n}: mean rate of wrong verdicts {rate.mean():.4f}, worst {rate.max():.4f} ({worst['id']}, "
+              f"{worst['sets']} sets); {len(often)} of {len(claims)} claims drawn anew", flush=True)
     lines: list[dict[str, Any]] = pd.concat(found).to_dict("records")
     a.out.write_text(json.dumps({
-        "what": "verdicts of every claim on planted results in which all methods are equal", "sets": a.sets,
+        "what": "verdicts of every claim on planted results in which all methods are equal", "alpha": verdict.ALPHA,
         "noise": {"source": "results/reference, TFN and LMF, five seeds", "shared_by_methods": round(world.shared, 4)},
         "seconds": round(time.perf_counter() - began, 1), "claims": lines,
     }, indent=None, separators=(",", ":")).replace('{"id"', '\n{"id"') + "\n")

@@ -30,7 +30,7 @@ from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.corruption import refuse_evaluation
 from bench.errors import BenchError
 from bench.matrix import Column, Config, canonical
-from bench.metrics import METRICS, higher_is_better
+from bench.metrics import METRICS, MSENA_FEATURES, SAME_AS, higher_is_better
 from bench.train import protocol
 
 COMPUTED = {  # metric that a figure computes -> its definition in a few words; docs/figures.md has the rest
@@ -181,6 +181,7 @@ def columns(
             percent=METRICS[family][key].percent or key in percent,
             decimals=decimals if METRICS[family][key].percent or key in percent else plain_decimals,
             higher_is_better=METRICS[family][key].higher_is_better,
+            keys={f: other[key] for f in MSENA_FEATURES} if key in (other := SAME_AS.get((family, "msena"), {})) else {},
         )
         for key, label in labels.items()
     )

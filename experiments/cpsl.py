@@ -57,8 +57,8 @@ def table1() -> Experiment:
         columns=tuple(c for g in _DATASETS for c in columns("mag", g, _FOUR)),
         rows=tuple(Row("", m, baseline="proposed" if m == SYSTEM else "", cells=cells(m)) for m in _METHODS),
         primary="non0_acc2", family="CP+SL against every system that runs here, on both datasets, on Acc-2.",
-        notes=(*NOTES, "The paper does not say which baselines it ran. Self-MM and MMIM run on M-SENA's files (MAE and Corr "
-                       "over all samples), the others on the word-level ones. UniMSE, MIB and BBFN are printed for "
+        notes=(*NOTES, "The paper does not say which baselines it ran. Self-MM and MMIM run on M-SENA's files, the others on the "
+                       "word-level ones; MAE and Corr of all rows leave out neutral samples. UniMSE, MIB and BBFN are printed for "
                        "MOSI alone."),
     )
 

@@ -56,7 +56,7 @@ def table11() -> Experiment:
         ),
         primary="non0_acc2", family="SAM-LML against every system that runs here, on Acc2.",
         notes=(*NOTES, "Which unaligned files the paper uses is not stated: M-SENA's (ours), whose audio and vision "
-                       "of MOSI are other features than the aligned ones, and whose MAE is over all samples."),
+                       "of MOSI are other features than the aligned ones. MAE leaves out neutral samples in all rows."),
     )
 
 

@@ -134,7 +134,8 @@ class Results:
         if column.source:
             return _setting(config, column)
         states = tuple(self.run(config, s)["status"] for s in wanted)
-        keys = [f"{column.metric}@{p}" for p in points] or [column.metric]
+        metric = column.key(config)
+        keys = [f"{metric}@{p}" for p in points] or [metric]
         found = [self._values.get((config.id, k)) or self._cost(config, k, wanted) for k in keys]
         if late:
             states = tuple(
