@@ -15,17 +15,20 @@ from typing import Any
 
 import pandas as pd
 
+from bench import estimate
 from bench.errors import BenchError
 from bench.files import one_line
 from bench.folders import recall, remember
 from bench.found import read_folders, suite_of
+from bench.launch.executor import Executor
+from bench.launch.sessions import session
 from bench.launch.worker import Outcome
 from bench.manifest import read_manifest, suites_run, write_manifest
 from bench.matrix import Experiment, Job, expand
 from bench.measure.spec import Measure
 from bench.plan import Plan, find_data, make_plan, restricted
 from bench.settings import variant_name
-from bench.store import DONE, FAILED, Store
+from bench.store import DONE, FAILED, MISSING, Store
 from bench.suites import suite as suite_named
 from bench.trails import Trail
 
@@ -85,14 +88,15 @@ def run(
     wanted: Plan, results: str | Path = "results", data: str | Path | None = None, slots: Sequence[str] = ("",),
     seeds: int | None = None, timeout: float | None = None, retry_failed: bool = False, fail_fast: bool = False,
     keep_checkpoints: bool = False, progress: Notify = lambda outcome: None, say: Callable[[str], None] = lambda line: None,
+    executor: Executor | None = None, command: Sequence[str] = ("bench.run",),
 ) -> Finished:
     """Run what a plan lacks; `progress` hears of every job as it ends, `say` why one is put off. `slots`: one entry per
-    worker, "" for a CPU worker or the number of its GPU. `timeout`: seconds of a job; a job that failed for another
-    limit is tried again. Ctrl-C, SIGTERM and SIGHUP end the workers; what was finished is kept."""
-    from bench.launch.local import run_jobs
-
+    worker, "" for a CPU worker or the number of its GPU; `executor` (a cluster, say) takes their place. `timeout`: seconds
+    of a job; a job that failed for another limit is tried again. Ctrl-C, SIGTERM and SIGHUP end the workers; what was
+    finished is kept."""
     if timeout is not None:
         check_timeout(timeout)
+    where = executor or Executor(slots=tuple(slots))
     store = Store(check_results(results))
     with _manifest_lock(store, wanted.suite.name):
         write_manifest(wanted, store, seeds)
@@ -100,11 +104,13 @@ def run(
     jobs = [*wanted.todo(retry_failed, timeout), *wanted.figures.to_measure(retry_failed)]
     outcomes: list[Outcome] = []
     if jobs:
-        with _terminable():
-            outcomes = run_jobs(
-                jobs, store, slots, None if data is None else Path(data), timeout,
-                lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast,
-                progress, wanted.data, lambda j: wanted.figures.lacking(j, retry_failed), say,
+        with _terminable(), session(store, command, where.name, len(jobs)) as now:
+            outcomes = where.run(
+                jobs, store, None if data is None else Path(data),
+                wanted.seconds["gpu" if any(where.slots) else "cpu"], timeout=timeout,
+                keep=lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast=fail_fast,
+                progress=_both(now.heard, progress), data=wanted.data,
+                measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say,
             )
     ended = {o.job.id: o.status for o in outcomes}
     failed = [j for j in wanted.jobs if wanted.status[j.id] != DONE and store.status(j, wanted.data) == FAILED]
@@ -112,6 +118,14 @@ def run(
     counted = {j.id for j in (*failed, *(j for j, _ in unmeasured))}
     failed += [o.job for o in outcomes if o.status == FAILED and o.job.id not in counted]
     return Finished(outcomes, failed, unmeasured, [j for j in jobs if j.id not in ended])
+
+
+def _both(first: Notify, second: Notify) -> Notify:
+    def heard(outcome: Outcome) -> None:
+        first(outcome)
+        second(outcome)
+
+    return heard
 
 
 def check_timeout(seconds: float) -> float:
@@ -164,12 +178,12 @@ def tune(
     wanted: Plan, results: str | Path = "results", data: str | Path | None = None, budget: int = 12,
     sampler: str = "tpe", tuning_seeds: int = 1, objective: str = "loss", slots: Sequence[str] = ("",),
     timeout: float | None = None, progress: Callable[[Sequence[Job]], Notify] = lambda jobs: lambda outcome: None,
+    executor: Executor | None = None, command: Sequence[str] = ("bench.tune",),
 ) -> list[Trail]:
     """Search the hyperparameters of every cell of a plan on validation, each with the same number of trials, on seeds
     that are not the evaluation's. Trails are stored in `results`; the same call after a kill goes on where it was.
     `progress` is asked before every round, with its jobs, for whom to tell of each as it ends."""
     from bench import tune as tuning
-    from bench.launch.local import run_jobs
 
     store, folder = Store(results), None if data is None else Path(data)
     cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
@@ -180,9 +194,13 @@ def tune(
         check_timeout(timeout)
     check_results(results)
 
+    where = executor or Executor(slots=tuple(slots))
+
     def run_trials(jobs: Sequence[Job]) -> None:
-        with _terminable():
-            run_jobs(jobs, store, slots, folder, timeout, progress=progress(jobs), data=wanted.data)
+        expected = estimate.seconds(jobs, {j.id: MISSING for j in jobs}, store)
+        with _terminable(), session(store, command, where.name, len(jobs)) as now:
+            heard = _both(now.heard, progress(jobs))
+            where.run(jobs, store, folder, expected, timeout=timeout, progress=heard, data=wanted.data)
 
     return tuning.tune(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
 

@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core, or per GPU slot)")
     running.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
     running.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
-    running.add_argument("--executor", choices=["local"], default="local", help="where jobs run")
+    _add_cluster(running)
+    running.add_argument("--detach", action="store_true", help="go on in the background, without this terminal; `bench status` shows it")
     running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
     running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
     running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core)")
     tuning.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
     tuning.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
+    _add_cluster(tuning)
+    tuning.add_argument("--detach", action="store_true", help="go on in the background, without this terminal")
     tuning.add_argument("--timeout", type=float, metavar="S", help="seconds after which a trial counts as failed")
 
     reporting = verb("report", "Tables, figures, claims and audit from what is stored.", where)
@@ -88,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("input", type=Path)
     convert.add_argument("output", type=Path)
     convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
+    looking = verb("status", "Runs in progress on a results folder: counts, jobs in training, time left, last failures.")
+    looking.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    looking.add_argument("--watch", type=float, nargs="?", const=5.0, metavar="S", help="again every S seconds (default 5) until nothing runs")
+    stopping = verb("cancel", "Stop runs in progress, from any machine that sees the results folder.")
+    stopping.add_argument("run", nargs="?", default="", metavar="RUN", help="id of a run as `bench status` prints it (default: all)")
+    stopping.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     predicting = verb("predict", "Scores of a feature file by a job's kept weights, as csv.")
     predicting.add_argument("--job", required=True, metavar="JOB", help="id of a job (its beginning will do), its folder, or a weights.safetensors")
     predicting.add_argument("--data", type=Path, required=True, metavar="FILE", help="a feature file of the kind the job was trained on; labels are not needed")
@@ -112,6 +121,21 @@ def _parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    from bench.launch.cluster import EXECUTORS
+
+    group = parser.add_argument_group("cluster", "docs/cluster.md has examples")
+    group.add_argument("--executor", choices=EXECUTORS, default="local", help="where jobs run: this machine (default), a Dask cluster, or a queueing system's nodes")
+    group.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running Dask cluster, as tcp://HOST:8786")
+    group.add_argument("--cluster-config", type=Path, metavar="FILE", help="options of a queueing system (TOML)")
+    for flag, meaning in (("partition", "queue to use"), ("time", "length of an allocation, h:mm:ss")):
+        group.add_argument(f"--{flag}", default="", metavar=flag.upper(), help=meaning)
+    group.add_argument("--gpus-per-worker", type=_positive, metavar="N", help="GPUs of an allocation")
+    group.add_argument("--max-workers", type=_positive, metavar="N", help="most allocations at once")
+    group.add_argument("--results-on", choices=("workers", "caller"), default="workers", help="who writes results: workers that see the folder (default), or this process")
+    group.add_argument("--send-data", action="store_true", help="send a feature file to machines that lack it")
 
 
 def _version() -> str:
@@ -144,7 +168,8 @@ def _plugins_first(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = _parser().parse_args(_plugins_first(sys.argv[1:] if arguments is None else arguments))
-    verb = {"list": _list, "plan": _plan, "run": _run, "tune": _tune, "report": _report, "audit": _audit, "data": _data, "predict": _predict, "export": _export, "new": _new, "check": _check, "verify": _verify, "merge": _merge, "doctor": _doctor}[args.verb]
+    args.given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = globals()[f"_{args.verb}"]  # every verb has a function of its name here
     if getattr(args, "allow_leak", False):
         os.environ["BENCH_ALLOW_LEAK"] = "1"  # workers inherit it
     try:
@@ -195,6 +220,9 @@ def _plan(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from bench.terminal.console import steady_output
 
+    if args.detach and not args.dry_run:
+        return _detached(args)
+
     with steady_output():
         return _run_jobs(args)
 
@@ -209,6 +237,7 @@ def _run_jobs(args: argparse.Namespace) -> int:
     if args.timeout is not None:
         api.check_timeout(args.timeout)
     gpus, slots = _slots(args)
+    executor = _executor(args, slots)
     plan = _make_plan(args)
     jobs = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_measure(args.retry_failed)]
     plans.print_plan(plan, brief=True)
@@ -223,13 +252,13 @@ def _run_jobs(args: argparse.Namespace) -> int:
     device = "gpu" if gpus else "cpu"
     if jobs:
         training = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_retrain(args.retry_failed)]
-        seconds = plan.remaining_seconds(training, device) / len(slots)
-        print(f"{len(jobs)} jobs on {len(slots)} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
-    progress = Progress(jobs, len(slots), plan.seconds[device])
+        seconds = plan.remaining_seconds(training, device) / executor.workers
+        print(f"{len(jobs)} jobs on {executor.workers} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
+    progress = Progress(jobs, executor.workers, plan.seconds[device])
     try:
         found = api.run(
             plan, args.results, args.data, slots, args.seeds, args.timeout, args.retry_failed, args.fail_fast,
-            args.keep_checkpoints, progress, progress.say,
+            args.keep_checkpoints, progress, progress.say, executor, ["bench", *args.given],
         )
     finally:
         progress.close()
@@ -245,6 +274,42 @@ def _run_jobs(args: argparse.Namespace) -> int:
     return 1 if not found.ok else 2 if plan.unusable else 0
 
 
+def _detached(args: argparse.Namespace) -> int:
+    from bench.terminal.status import detach
+
+    return detach([a for a in args.given if a != "--detach"], args.results)
+
+
+def _executor(args: argparse.Namespace, slots: tuple[str, ...]):
+    """Where the jobs of a verb run."""
+    from bench.launch.cluster import QUEUES, read_queue
+    from bench.launch.executor import Executor
+
+    flags = {"partition": args.partition, "time": args.time, "gpus": args.gpus_per_worker, "workers": args.max_workers}
+    queue = read_queue(args.executor, args.cluster_config, flags) if args.executor in QUEUES else None
+    if queue is None and (args.cluster_config or any(flags.values())):
+        raise BenchError(f"--cluster-config and its flags go with --executor {', '.join(QUEUES)}")
+    return Executor(args.executor, slots, args.scheduler, queue, args.results_on == "caller", args.send_data)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from bench.terminal.status import print_status, watch_status
+
+    if not args.results.is_dir():
+        raise BenchError(f"no results in {args.results}; `bench run` makes them, --results names another folder")
+    watch_status(args.results, args.watch) if args.watch else print_status(args.results)
+    return 0
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    from bench.launch.sessions import cancel
+    from bench.store import Store
+
+    for s in cancel(Store(args.results), args.run):
+        print(f"asked {s.id} ({s.host.partition('/')[0]}) to stop; what was finished is kept, the same command continues")
+    return 0
+
+
 def _tune(args: argparse.Namespace) -> int:
     from bench import api
     from bench.store import Store
@@ -253,14 +318,18 @@ def _tune(args: argparse.Namespace) -> int:
 
     if args.timeout is not None:
         api.check_timeout(args.timeout)
+    if args.detach:
+        return _detached(args)
     _, slots = _slots(args)
+    executor = _executor(args, slots)
     args.seeds = args.seeds or 1
     plan = _make_plan(args)
     n = len({j.config for j in plan.jobs} - {j.config for j in plan.jobs if j.config.id in plan.blocked})
-    print(f"{n} cells x {args.budget} trials x {args.tuning_seeds} tuning seed{'s' * (args.tuning_seeds > 1)} on {len(slots)} workers", flush=True)
+    print(f"{n} cells x {args.budget} trials x {args.tuning_seeds} tuning seed{'s' * (args.tuning_seeds > 1)} on {executor.workers} workers", flush=True)
     trails = api.tune(
         plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
-        lambda jobs: Progress(jobs, len(slots), trials.expected(jobs, Store(args.results))),
+        lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs, Store(args.results))), executor,
+        ["bench", *args.given],
     )
     trials.print_trails(trails)
     return 0

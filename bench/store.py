@@ -6,6 +6,7 @@ full disk or a failed repetition never costs a finished result. A failed job lea
 that of an earlier success. What is read back is looked at with suspicion (records.py): a damaged result is none.
 """
 
+import contextlib
 import ctypes
 import io
 import os
@@ -31,6 +32,7 @@ __all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", 
 DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
 DAMAGED = "damaged"
 WEIGHTS = "weights.safetensors"
+LIVE = "live.txt"  # of an attempt: the last line of its training
 _OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
          "log.txt", WEIGHTS}
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
@@ -108,6 +110,12 @@ class Store:
         if attempt := self._attempts.pop(job.id, None):
             shutil.rmtree(attempt, ignore_errors=True)
 
+    def tell(self, job: Job, line: str) -> None:
+        """Leave a line on how a training is going, for whoever looks (`bench status`)."""
+        if attempt := self._attempts.get(job.id):
+            with contextlib.suppress(OSError):
+                (attempt / LIVE).write_text(line + "\n", encoding="utf-8")
+
     def checkpoint(self, job: Job) -> Path:
         """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good: beside its other
         files, and so in the attempt's folder while it is trained."""
@@ -119,6 +127,7 @@ class Store:
     ) -> None:
         """Write a finished job beside its folder, metrics.json last, and put it in place."""
         attempt = self._attempts.get(job.id) or self.begin(job)
+        (attempt / LIVE).unlink(missing_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **predictions)
         files = {

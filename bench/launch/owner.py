@@ -29,7 +29,7 @@ _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "disk quota used up", errno.EA
 
 
 @lru_cache
-def _host() -> str:
+def host() -> str:
     """This machine, boot and process namespace: two containers that share a host name are two hosts."""
     parts = [platform.node()]
     for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(), lambda: os.readlink("/proc/self/ns/pid")):
@@ -40,7 +40,7 @@ def _host() -> str:
     return "/".join(parts)
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """When a process here began, in the kernel's ticks; "" where there is no such process or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -117,7 +117,7 @@ def take(path: Path) -> Owned | None:
                 os.close(fd)
                 continue
             other = _read(path)
-            if other and other.get("host") != _host() and _beats(path):
+            if other and other.get("host") != host() and _beats(path):
                 os.close(fd)  # this file system's flock does not reach the other machine
                 return None
             return Owned(path, fd, _write(fd))
@@ -130,6 +130,12 @@ def holder(path: Path) -> str:
     """Who owns it, in words: "process 4711 on node7"; "" where nobody is named."""
     found = _read(path) or {}
     return f"process {found['pid']} on {str(found['host']).partition('/')[0]}" if {"pid", "host"} <= set(found) else ""
+
+
+def lives(path: Path) -> bool:
+    """Whether somebody who lives has it, without taking it."""
+    found = _read(path)
+    return bool(found) and "pid" in found and _lives(found, path)
 
 
 def _take_by_record(path: Path) -> Owned | None:
@@ -152,8 +158,8 @@ def _take_by_record(path: Path) -> Owned | None:
 
 
 def _lives(record: dict, path: Path) -> bool:
-    if record.get("host") == _host():
-        now = _started(int(record.get("pid", 0)))
+    if record.get("host") == host():
+        now = started(int(record.get("pid", 0)))
         return bool(now) and now == record.get("started")
     return _beats(path)
 
@@ -181,7 +187,7 @@ def _write(fd: int) -> str:
     """Name this process in the file; returns the token that tells this owning from every other. A full disk keeps the
     record out, not the lock."""
     token = uuid.uuid4().hex
-    record = {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+    record = {"host": host(), "pid": os.getpid(), "started": started(os.getpid()), "token": token}
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(record).encode(), 0)

@@ -98,7 +98,10 @@ def _run_owned(task: Task, store: Store, limit: Callable[[float | None], None], 
         if not trained or lacking() and not store.checkpoint(task.job).exists():
             circumstances = {"data_sha256": task.data_sha256, "timeout": task.timeout}
             with _time_limit(task.timeout, limit):
-                run(task.job, store, task.data_dir, on, ("checkpoint",) if task.measures else task.keep, on=circumstances)
+                run(
+                    task.job, store, task.data_dir, on, ("checkpoint",) if task.measures else task.keep,
+                    lambda line: store.tell(task.job, line), on=circumstances,
+                )
         error = _measure(task, store, lacking(), on, limit)
         if not lacking() and "checkpoint" not in task.keep:
             store.checkpoint(task.job).unlink(missing_ok=True)
