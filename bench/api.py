@@ -216,7 +216,9 @@ def report(
     from bench.report.folder import claimed
     from bench.report.payload import Rerun
 
-    store = Store(results)
+    store, artefacts = Store(results), list(artefacts)
+    if fixed := _without_runs(artefacts, store):
+        return build(fixed, store, claimed(store, suite or "paper", out), suite=suite or "paper")
     if not store.root.is_dir():
         raise BenchError(f"no results in {store.root}; `bench run` makes them, --results names another folder")
     name = suite or _last_suite(store)
@@ -230,6 +232,14 @@ def report(
     return build(
         chosen, store, claimed(store, name, out), suite=name, data_hashes=hashes, seeds=seeds, adapted=departures, rerun=rerun,
     )
+
+
+def _without_runs(named: list[str], store: Store) -> list[Experiment]:
+    """The artefacts that are named, where none of them trains anything and nothing was run yet: they can be rendered."""
+    from experiments import select
+
+    wanted = select(named) if named else []
+    return [] if any(e.seeds for e in wanted) or suites_run(store) else wanted
 
 
 def as_run(
@@ -249,6 +259,8 @@ def as_run(
         chosen, departures = read_folders(wanted, store, s, variants)
     else:
         raise BenchError(f"suite '{name}' was not run into {store.root} yet; `bench run --suite {name}` does that")
+    known = {e.id for e in chosen}
+    chosen += [e for e in wanted if named and not e.seeds and e.id not in known]  # needs no run
     if not chosen:
         what = ", ".join(named) or "no artefact"
         raise BenchError(f"{what}: nothing of it was run into {store.root} in suite '{name}'; `bench list` says what there is")

@@ -138,6 +138,7 @@ class Column:
     decimals: int = 2
     higher_is_better: bool = True
     source: str = ""  # a setting, read from the config without any run: "train.lr", "backbone_params.tau"
+    words: Params = field(default_factory=lambda: _EMPTY)  # how a setting's value is printed: {"adamw": "AdamW"}; "*": others
     keys: Params = field(default_factory=lambda: _EMPTY)  # feature kind -> key under this convention, where it differs
 
     def key(self, config: Config) -> str:
@@ -158,6 +159,7 @@ class Row:
     baseline: str = ""  # "plain" (the backbone alone), "proposed" (the paper's method), or ""
     x: float | None = None  # abscissa of a figure's point
     points: tuple[str, ...] = ()  # corruptions of the test split that its trained jobs are measured under; their mean is printed
+    stated: Params = field(default_factory=lambda: _EMPTY)  # column's metric -> what our code is without any run: number or text
     note: str = ""
     beside: bool = False  # a row of ours that the paper does not print: in no claim, no ranking, no comparison
     departs: str = ""  # name of a variant: ran with other settings than the experiment's, so that it judges no paper

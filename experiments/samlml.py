@@ -134,18 +134,21 @@ def table7() -> Experiment:
     Command: bench report samlml-t7
     """
     where = {
-        "batch_size": "train.batch_size", "learning_rate": "train.lr",
+        "loss": "train.loss", "batch_size": "train.batch_size", "learning_rate": "train.lr",
         **{k: f"backbone_params.{k}" for k in ("d", "rho", "beta", "gamma", "gamma_1", "alpha_p", "alpha_de", "alpha",
                                                "alpha_mix", "alpha_c")},
     }
     return Experiment(
         id="samlml-t7", paper=PAPER, title="Hyperparameters", kind="table", seeds=0,
         columns=tuple(
-            Column(metric, metric, group, "a setting, not a result", percent=False, decimals=6, source=source)
+            Column(
+                metric, metric, group, "a setting, not a result", percent=False, decimals=6, source=source,
+                words={"mse": "MSE", "bce": "BCE"} if metric == "loss" else {},
+            )
             for group in (*DATASETS, *_HUMOUR) for metric, source in where.items()
         ),
         rows=(Row("", SYSTEM, cells={g: run(d) for g, d in (DATASETS | _HUMOUR).items()}),),
-        notes=("The losses are MSE (MOSI, MOSEI) and binary cross-entropy (UR-FUNNY, MUStARD).",),
+        notes=("BCE: binary cross-entropy.",),
     )
 
 

@@ -121,18 +121,27 @@ def table4() -> Experiment:
     Cost: none.
     Command: bench report slad-t4
     """
+    tick, none = "\u2713", "\u2013"
+    words = {
+        "optimiser": {"adamw": "AdamW"}, "warm_up": {"*": tick}, "cosine_annealing": {"warmup-cosine": tick, "warmup-cosine-step": tick, "*": none},
+        "context": {"*": tick},
+    }
     where = {
-        "learning_rate": "train.lr", "batch_size": "train.batch_size", "epochs": "train.max_epochs",
-        "text_context_length": "backbone_params.context", "audio_context_length": "backbone_params.context",
+        "learning_rate": "train.lr", "batch_size": "train.batch_size", "optimiser": "train.optimiser",
+        "epochs": "train.max_epochs", "warm_up": "train.warmup", "cosine_annealing": "train.scheduler",
+        "context": "backbone_params.context", "text_context_length": "backbone_params.context", "audio_context_length": "backbone_params.context",
         "early_stop": "train.patience", "dropout": "backbone_params.dropout", "alpha": "backbone_params.alpha",
         "tau": "backbone_params.tau", "top_k": "backbone_params.top_k", "heads": "backbone_params.heads",
     }
     return Experiment(
         id="slad-t4", paper=PAPER, title="Hyperparameters", kind="table", seeds=0,
         columns=tuple(
-            Column(metric, metric, group, "a setting, not a result", percent=False, decimals=6, source=source)
+            Column(
+                metric, metric, group, "a setting, not a result", percent=False, decimals=6, source=source,
+                words=words.get(metric, {}),
+            )
             for group in ("MOSI", "MOSEI", "SIMS") for metric, source in where.items()
-            if group != "SIMS" or "context" not in metric
+            if group != "SIMS" or "context_" not in metric
         ),
         rows=(Row("", SYSTEM, cells={d.upper(): run(d) for d in ("mosi", "mosei", "sims")}),),
         notes=("Context is used on MOSI and MOSEI only.",),

@@ -287,6 +287,8 @@ def test_settings_tables_hold_our_configuration_and_it_is_the_papers():
         assert expand([e]) == [] == expand([e], 3)
         printed = load(e.paper).query("artefact == @artefact").set_index(["dataset", "metric"])["mean"]
         for column in e.columns:
+            if column.words:
+                continue  # not a number: tests/test_static.py
             part, _, name = column.source.partition(".")
             value = getattr(row.cells[column.group], part)[name]
             assert value == printed[column.group.lower(), column.metric], (column.group, column.metric)

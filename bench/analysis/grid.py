@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from bench.analysis.results import DONE, FAILED, MISSING, NAN, STALE, Cell, Results
+from bench.analysis.results import DONE, FAILED, MISSING, NAN, STALE, Cell, Results, stated
 from bench.analysis.stats import paired
 from bench.matrix import Column, Config, Experiment, Row, seeds
 from bench.measure.needs import point
@@ -88,6 +88,8 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
 
 
 def _cell(e: Experiment, row: Row, column: Column, results: Results, wanted: tuple[int, ...]) -> Cell:
+    if column.metric in row.stated:
+        return stated(row.stated[column.metric])
     computed = point(e, row, column)
     config = config_of(row, column)
     if computed is None:

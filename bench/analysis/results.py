@@ -60,10 +60,12 @@ class Cell:
 
     @cached_property
     def state(self) -> str:
+        if self.derived and (math.isfinite(self.fixed) or self.text):
+            return DONE
         if not self.configs:
             return NOT_RUN
         if self.derived:
-            return DONE if math.isfinite(self.fixed) or self.text else MISSING
+            return MISSING
         if not self.recorded:
             return NOT_RECORDED
         if self.undefined:
@@ -166,9 +168,16 @@ def _setting(config: Config, column: Column) -> Cell:
     value: Any = config.as_dict()
     for part in column.source.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
+    if column.words:
+        value = column.words.get(str(value), column.words.get("*", value)) if value else "\u2013"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Cell((config,), (), derived=True, fixed=(100.0 if column.percent else 1.0) * value)
     return Cell((config,), (), derived=True, text="" if value is None else str(value))
+
+
+def stated(value: Any) -> Cell:
+    """A cell that needs no run and no config: what the code is."""
+    return Cell((), (), derived=True, **({"text": value} if isinstance(value, str) else {"fixed": float(value)}))
 
 
 def provenance(runs: Iterable[Mapping[str, Any]]) -> str:

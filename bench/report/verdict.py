@@ -128,7 +128,7 @@ def judge(cell: Cell, column: Column, printed: Printed | None, runs: Iterable[Ma
         return Judged(why="made with a test-only encoder: no comparison")
     if printed is None:
         return Judged(why="no number reported")
-    if column.source:
+    if column.source or cell.derived and not cell.configs:
         return Judged(printed, cell.fixed - printed.mean or NAN, why="a setting, not a result")
     if column.metric.endswith("_p_value"):
         return Judged(printed, why="a p-value: to be read side by side")
