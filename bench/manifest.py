@@ -16,7 +16,7 @@ from bench.matrix import seeds as of_seeds
 from bench.plan import Plan, map_configs, with_figure_settings
 from bench.settings import difference, short_name, text, variant_name
 from bench.store import MISSING, Store, read_json, write_json
-from bench.suites import Suite, fitted_settings
+from bench.suites import SUITES, Suite, fitted_settings
 
 FORMAT = 2
 Name = tuple[str, str, str, str]  # backbone, method, variant, column group
@@ -25,7 +25,7 @@ Name = tuple[str, str, str, str]  # backbone, method, variant, column group
 def suites_run(store: Store) -> list[str]:
     """Suites that were run into a results folder, the last one last."""
     found = sorted((store.root / "plans").glob("*.json"), key=lambda p: p.stat().st_mtime)
-    return [p.stem for p in found]
+    return [p.stem for p in found if p.stem in SUITES]  # another version's, or somebody's, is nothing that can be shown here
 
 
 def path(store: Store, suite: str) -> Path:

@@ -134,7 +134,12 @@ def read_env(folder: Path) -> dict[str, Any]:
         found = _object(folder / "env.json") or {}
     except Damaged:
         return {}
-    return {k: v for k, v in found.items() if _fits(k, v)}
+    return {_clean(k): _clean(v) for k, v in found.items() if _fits(k, v)}
+
+
+def _clean(value: Any) -> Any:
+    """Text that any file can hold: a lone surrogate is shown as what it is."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 _TEXTS = {"commit", "code_hash", "torch", "python", "device", "driver", "data_sha256", "provenance", "precision"}
@@ -162,7 +167,8 @@ def read_failure(folder: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     on = found.get("on")
-    return {"error": str(found.get("error", "")), "type": str(found.get("type", "")), "on": on if isinstance(on, dict) else {}}
+    error = " ".join(_clean(str(found.get("error", "")))[:1000].split())
+    return {"error": error, "type": _clean(str(found.get("type", ""))), "on": on if isinstance(on, dict) else {}}
 
 
 def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:

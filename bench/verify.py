@@ -18,6 +18,7 @@ from bench.launch import owner
 from bench.launch.litter import sweep_job
 from bench.matrix import Job, stored_id
 from bench.metrics import evaluate
+from bench.names import is_slug
 from bench.records import Damaged
 from bench.store import DONE, Store, put_in_place
 from bench.train.protocol import Protocol
@@ -179,6 +180,9 @@ def _without_digests(metrics: dict[str, Any] | None) -> dict[str, Any]:
 def _merge_plans(into: Path, other: Path, found: Merged) -> None:
     """Artefacts that the first folder's record of a suite lacks are added to it."""
     for path in sorted((other / "plans").glob("*.json")):
+        if not is_slug(path.stem):
+            found.damaged.append((str(path), "no name of a suite"))
+            continue
         target = into / "plans" / path.name
         theirs, mine = _plan(path), _plan(target)
         if theirs is None or mine is None:

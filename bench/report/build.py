@@ -3,11 +3,9 @@
 Safe to call again and again while jobs still run: what is there is shown, what is not is counted.
 """
 
-import csv
 import gc
 import importlib
 import importlib.util
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from bench.errors import BenchError
 from bench.matrix import Experiment, dataset_name, expand
 from bench.measure import numbers
 from bench.measure.needs import point
+from bench.names import check_slug, csv_text
 from bench.provenance import SYNTHETIC
 from bench.report import html, latex, samples, tuning
 from bench.report.master import master_file
@@ -78,6 +77,8 @@ def _build(
     figures: Figures | None,
     rerun: Rerun | None,
 ) -> Path:
+    for name, what in ((suite, "suite"), *((e.id, "artefact") for e in experiments)):
+        check_slug(name, what)
     reported = printed_numbers.load() if reported is None else reported
     draw = figures or _figures()
     jobs = expand(experiments, seeds)
@@ -101,19 +102,19 @@ def _build(
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
         searched = tuning.frame(t, store) if e.primary else pd.DataFrame()
-        _write(out / f"{e.id}-trials.csv", _csv(searched) if len(searched) else "")
+        _write(out / f"{e.id}-trials.csv", csv_text(searched) if len(searched) else "")
         sections[-1]["tuning"] = tuning.section(t, store) if len(searched) else None
 
     unmatched = printed.unmatched(e.id for e in experiments)
-    _write(out / "unmatched.csv", pd.DataFrame(unmatched).to_csv(index=False, lineterminator="\n") if unmatched else "")
+    _write(out / "unmatched.csv", csv_text(pd.DataFrame(unmatched)) if unmatched else "")
     settings = by_config(tables, suite)
-    _write(out / "runs.csv", _runs(runs, settings).to_csv(index=False, lineterminator="\n"))
-    _write(out / "settings.csv", settings_frame(settings).to_csv(index=False, lineterminator="\n"))
+    _write(out / "runs.csv", csv_text(_runs(runs, settings)))
+    _write(out / "settings.csv", csv_text(settings_frame(settings)))
     _write(out / "master.tex", master_file(tables, texts, pdfs, suite))
     mine, own = _claims(experiments, tables, reported)
     for name, lines in (("claims", mine), ("claims-on-printed-numbers", own)):
         if lines is not None:
-            _write(out / f"{name}.csv", lines.to_csv(index=False, lineterminator="\n"))
+            _write(out / f"{name}.csv", csv_text(lines))
     records = list(results.runs.values())
     page = html.page(
         sections,
@@ -183,17 +184,11 @@ def _write_table(t: Table, out: Path, suite: str) -> list[str]:
     e = t.experiment
     texts = {
         f"{e.id}.tex": latex.table_file(t, suite), f"{e.id}-reported.tex": latex.comparison_file(t, suite) or "",
-        f"{e.id}.csv": _csv(frame(t)), f"{e.id}.md": markdown(t),
+        f"{e.id}.csv": csv_text(frame(t)), f"{e.id}.md": markdown(t),
     }
     for name, text in texts.items():
         _write(out / name, text)
     return [name for name, text in texts.items() if text]
-
-
-def _csv(lines: pd.DataFrame) -> str:
-    buffer = io.StringIO()
-    lines.to_csv(buffer, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    return buffer.getvalue()
 
 
 def _figures() -> Figures | None:
@@ -246,7 +241,7 @@ def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path)
     found = found.assign(paper=[paper.get(a) or paper.get(a.split("-")[0]) for a in found["artefact"]]).dropna(
         subset="paper"
     )
-    _write(out / "audit.csv", _csv(found) if len(found) else "")
+    _write(out / "audit.csv", csv_text(found) if len(found) else "")
     heads = [
         c
         for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells")

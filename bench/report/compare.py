@@ -18,6 +18,7 @@ from bench.analysis.stats import Paired, Summary, holm, paired, summary
 from bench.errors import BenchError
 from bench.matrix import Column, Config, Job
 from bench.metrics import METRICS
+from bench.names import csv_text
 from bench.report.html import asset, environment, rendered_at
 from bench.report.samples import family_of
 from bench.report.sections import provenance_rows, signed
@@ -103,7 +104,7 @@ def compare(a: str | Path, b: str | Path, out_dir: str | Path) -> Path:
     found = differences(left, right)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "compare.csv", frame(found).to_csv(index=False, lineterminator="\n").encode())
+    write_atomic(out / "compare.csv", csv_text(frame(found)).encode())
     versions = sum(right.configs[k].versions != c.versions for k, c in left.configs.items() if k in right.configs)
     page = (
         environment()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.matrix import Experiment
+from bench.names import csv_text
 from bench.report.plots import render
 from bench.report.plots.style import drawing
 from bench.report.plots.view import View, sentences
@@ -50,4 +51,4 @@ def _csv(points: pd.DataFrame) -> str:
     """Numbers in six significant digits; columns that say nothing are left out."""
     told = points.dropna(axis="columns", how="all")
     text = told.map(lambda v: f"{v:.6g}" if isinstance(v, float) and math.isfinite(v) else v)
-    return text.to_csv(index=False, lineterminator="\n")
+    return csv_text(text)

@@ -54,7 +54,7 @@ _FIT = r"""\ifdefined\benchbox\else\newsavebox{\benchbox}\fi
 
 def escape(text: str) -> str:
     """Plain text for LaTeX; "->" becomes an arrow; what no Latin font has becomes "?"."""
-    text = "".join(_SPECIAL.get(c, c) for c in text.replace("->", "\u2192"))
+    text = "".join(_SPECIAL.get(c, c if c.isprintable() else " ") for c in text.replace("->", "\u2192"))
     return text.encode("latin-1", "replace").decode("latin-1")
 
 
@@ -191,7 +191,7 @@ def _ours(table: Table, at: tuple[int, int]) -> str:
 
 def _hole(cell: Cell, judged: Judged) -> str:
     if cell.state == NOT_RUN:
-        return f"\\textit{{{_minus(judged.printed.text)}}}" if judged.printed else ""
+        return f"\\textit{{{_minus(escape(judged.printed.text))}}}" if judged.printed else ""
     if cell.state == UNDEFINED:
         return f"{{\\scriptsize undefined {cell.undefined}/{cell.wanted}}}"
     return "--" if cell.state == "missing" else f"{{\\scriptsize {cell.state}}}"
@@ -203,7 +203,7 @@ def _reported(table: Table, at: tuple[int, int]) -> str:
     cell, column, judged = table.cell(at), table.experiment.columns[at[1]], table.judged[at]
     if judged.printed is None or not cell.configs:
         return ""
-    text = judged.printed.text + ("$^{\\dagger}$" if judged.printed.elsewhere else "")
+    text = escape(judged.printed.text) + ("$^{\\dagger}$" if judged.printed.elsewhere else "")
     if math.isfinite(judged.delta):
         text += f" ({_minus(number(judged.delta, column, sign=True))}) {_SIGN.get(judged.status, '')}"
     return f"{{\\scriptsize {text}}}"

@@ -16,6 +16,7 @@ from bench.analysis.audit import averages, duplicates, grim, marks, pairs, pvalu
 from bench.analysis.audit.finding import LEVELS, Check, Finding, table
 from bench.analysis.audit.grim import table as grim_table
 from bench.analysis.audit.grim import totals as grim_totals
+from bench.names import csv_text
 
 CHECKS: dict[str, Check] = {
     "averages": averages.check,
@@ -51,7 +52,7 @@ def write_csv(findings: pd.DataFrame, folder: Path) -> Path:
     """Writes the findings to folder/findings.csv and returns that path; the folder is made if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.csv"
-    findings.to_csv(path, index=False, encoding="utf-8")
+    path.write_text(csv_text(findings), encoding="utf-8")
     return path
 
 
