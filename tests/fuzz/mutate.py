@@ -231,6 +231,7 @@ def _cells(table: list[list[str]], rng: np.random.Generator) -> str:
     if kind == "cell":
         choice = ["", "nan", "None", "../../..", "9" * 5000, "a\x00b", "\ud800", "inf", "1e300", "5", "-3.0001", "a/b", "é",
                   "1e-400", "0x1", "١", "train", "TEST", '"', "a\nb", " ", "0", "x" * 200_000]  # fmt: skip
+        table[at] = [*table[at], *[""] * 9][: max(len(table[at]), column + 1)]  # a row may be short by now
         table[at][column] = str(choice[int(rng.integers(0, len(choice)))])
         return f"cell {column}"
     if kind == "row":
@@ -240,8 +241,8 @@ def _cells(table: list[list[str]], rng: np.random.Generator) -> str:
     elif kind == "swap":
         table[0][column], table[0][0] = table[0][0], table[0][column]
     elif kind == "twice":
-        table.insert(at, list(table[at]))
-        table[at][8] = str(rng.choice(["train", "valid", "test"]))
+        table.insert(at, list(table[at]) or ["x"])
+        table[at][-1] = str(rng.choice(["train", "valid", "test"]))
     else:
         del table[at]
     return kind
