@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text, parents=list(parents))
 
+    where.add_argument("--dataset-from", type=Path, metavar="DIR", help="your own data set: an M-SENA-like file in DIR; adds the table own-t1")
     where.add_argument("--allow-leak", action="store_true", help="use feature files whose splits share ids; reports say so")
 
     listing = verb("list", "Every artefact: runs needed, done, failed, and the data it needs.", where)
@@ -175,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for folder in args.plugins:
             plugins.use(folder)
+        if getattr(args, "dataset_from", None):
+            _own_dataset(args)
         return verb(args)
     except BenchError as e:
         print(f"bench: {e}", file=sys.stderr)
@@ -188,6 +191,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for line in plugins.problems():
             print(f"bench: plug-in left out: {line}", file=sys.stderr)
+
+
+def _own_dataset(args: argparse.Namespace) -> None:
+    """Make the user's own dataset known, here and in the workers, and say what it was taken for."""
+    from bench.data import own
+
+    os.environ[own.FROM] = str(args.dataset_from.resolve())
+    found = own.register()
+    args.data = args.data or args.dataset_from
+    if found and not getattr(args, "json", False):
+        print("\n".join(found.inferred), file=sys.stderr)
 
 
 def _make_plan(args: argparse.Namespace, everything: bool = False):

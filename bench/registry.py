@@ -19,6 +19,14 @@ from bench.errors import BenchError
 
 _PACKAGES = {"models": "bench.models", "mixers": "bench.mixers", "datasets": "bench.data.datasets"}
 _ROOT = Path(__file__).parent.parent
+_ADDED: dict[tuple[str, str], ModuleType] = {}  # components without a file: a data set that was inferred (data/own.py)
+
+
+def add(kind: str, name: str, module: ModuleType) -> None:
+    """Make a component known that has no file. Raises BenchError where its name is taken."""
+    if name in _filed(kind):
+        raise BenchError(f"'{name}' is the name of a {kind.rstrip('s')} that is here already; choose another")
+    _ADDED[kind, name] = module
 
 
 def _folder(kind: str) -> Path:
@@ -42,7 +50,7 @@ def _path(kind: str, name: str) -> Path:
 
 def forget() -> None:
     """Look again: plug-ins were added."""
-    for cached in (_literals, names, _defaults):
+    for cached in (_literals, _filed, _defaults):
         cached.cache_clear()
 
 
@@ -59,10 +67,15 @@ def _literals(path: Path) -> dict[str, object]:
     return found
 
 
-@lru_cache
 def names(kind: str) -> tuple[str, ...]:
-    """Sorted names of the components of a kind: the files that declare a VERSION. A plug-in that cannot be read, or whose
-    name is taken, is left out and noted (plugins.problems)."""
+    """Sorted names of the components of a kind: the files that declare a VERSION, and what was added. A plug-in that
+    cannot be read, or whose name is taken, is left out and noted (plugins.problems)."""
+    added = [n for k, n in _ADDED if k == kind]
+    return tuple(sorted({*_filed(kind), *added})) if added else _filed(kind)
+
+
+@lru_cache
+def _filed(kind: str) -> tuple[str, ...]:
     own = [n for n in _own(kind) if (_folder(kind) / f"{n}.py").is_file() and "VERSION" in _literals(_folder(kind) / f"{n}.py")]
     more = []
     for name, (path, _) in plugins.modules(kind).items():
@@ -122,10 +135,14 @@ def _defaults(path: Path) -> dict[str, object]:
 
 def version(kind: str, name: str) -> int:
     """The component's VERSION, which is part of the identity of every job that uses it."""
+    if (kind, name) in _ADDED:
+        return int(_ADDED[kind, name].VERSION)
     return int(constants(kind, name)["VERSION"])
 
 
 def load(kind: str, name: str) -> ModuleType:
     """Import a component's module. Models define `Model` and `Params`, mixers `Mix` and `Params`, datasets `SPEC`."""
     _known(kind, name)
+    if (kind, name) in _ADDED:
+        return _ADDED[kind, name]
     return importlib.import_module(f"{_PACKAGES[kind]}.{name}") if name in _own(kind) else plugins.load(kind, name)

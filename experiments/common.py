@@ -127,7 +127,7 @@ def nearest_dataset(dataset: str) -> str:
 
 def mixer_params(paper: str, mixer: str, dataset: str, backbone: str = "") -> dict[str, Any]:
     """Parameters of a mixer as a paper runs it on a dataset, with a backbone where it says so for one."""
-    section = toml("mixers").get(paper, {}).get(mixer, {})
+    section, dataset = toml("mixers").get(paper, {}).get(mixer, {}), nearest_dataset(dataset) or dataset
     return {**section.get("params", {}), **section.get(dataset, {}), **section.get(backbone, {}).get(dataset, {})}
 
 

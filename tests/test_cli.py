@@ -30,7 +30,7 @@ def run(*arguments, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
-    (("plan", "--suite", "nope"), "unknown suite 'nope'; known: quick, real, paper"),
+    (("plan", "--suite", "nope"), "unknown suite 'nope'; known: quick, real, tuned, paper"),
     (("plan", "msmix-t9"), "unknown artefact 'msmix-t9'"),
     (("plan", "--data", "no/such/folder"), "no such folder"),
     (("plan", "msmix-t1", "--set", "lr=3"), "--set cannot change 'lr'"),

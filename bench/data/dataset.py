@@ -29,7 +29,16 @@ _SYNTHETIC, _FULL = "synthetic-", "-full"
 
 def spec(name: str) -> DatasetSpec:
     """The published facts of a dataset; those of "mosi" for "synthetic-mosi" too. BenchError if it is unknown."""
+    _own()
     return registry.load("datasets", name.removeprefix(_SYNTHETIC).removesuffix(_FULL)).SPEC
+
+
+def _own() -> None:
+    """The user's own dataset is known in every process of a run."""
+    if os.environ.get("BENCH_DATASET_FROM"):
+        from bench.data.own import register
+
+        register()
 
 
 def is_synthetic(name: str) -> bool:
