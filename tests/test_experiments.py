@@ -52,6 +52,8 @@ UNPRINTED = (  # cells of our tables that the papers leave empty: artefact, data
     ("cpsl-t1", "mosei", "UniMSE", "", "*"), ("cpsl-t1", "mosei", "MIB", "", "*"),
     ("cpsl-t1", "mosei", "BBFN", "", "*"),
     *((f"msmix-t{i}", "*", "MS-Mix (release)", "", "*") for i in (1, 2, 3)),  # a row beside the printed ones
+    *(("samlml-t1", "*", m, "", "*") for m in ("E-MIB", "L-MIB")),
+    *(("powmix-t2", "*", m, "*", "*") for m in ("EF-LSTM", "MFN", "Graph-MFN")),
 )
 
 
