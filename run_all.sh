@@ -7,18 +7,18 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 python=${BENCH_PYTHON:-.venv/bin/python}
-extras=""
+extras="encoders" # what fine-tunes an encoder needs transformers, the quick suite too
 [ "${1:-}" = test ] && extras="test"
 
 if [ -z "${BENCH_PYTHON:-}" ]; then
-    stamp=".venv/.installed-${extras:-run}"
+    stamp=".venv/.installed-$extras"
     if [ ! -x .venv/bin/python ]; then
         echo "making .venv (once)" >&2
         python3 -m venv .venv
     fi
     if [ ! -e "$stamp" ] || [ setup.cfg -nt "$stamp" ]; then
         echo "installing what is needed into .venv (once)" >&2
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]"
         touch "$stamp"
     fi
 fi
@@ -29,11 +29,12 @@ if [ "${1:-}" = test ]; then
     exec "$python" -m pytest -n auto --maxprocesses 8 "$@"
 fi
 
-suite=quick results=results
+suite="" data="" results=results
 args=("$@")
 for ((i = 0; i < $#; i++)); do
     case "${args[i]}" in
-        --suite) suite=${args[i + 1]:-quick} ;;
+        --suite) suite=${args[i + 1]:-} ;;
+        --data | --data=*) data=yes ;;
         --suite=*) suite=${args[i]#*=} ;;
         --results) results=${args[i + 1]:-results} ;;
         --results=*) results=${args[i]#*=} ;;
@@ -41,8 +42,11 @@ for ((i = 0; i < $#; i++)); do
     esac
 done
 
+[ -n "$suite" ] || suite=${data:+real} # files of your own: the real suite, as `bench run` takes it
+suite=${suite:-quick}
+
 code=0
-"$python" -m bench run "$@" || code=$?
+"$python" -m bench run --suite "$suite" "$@" || code=$?
 [ "$code" -le 1 ] || exit "$code" # 1: some jobs failed; the report is built all the same
 "$python" -m bench report --suite "$suite" --results "$results"
 exit "$code"

@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--suite", help="quick (generated data), real (your data, main table), paper (everything); default quick; "
+    where.add_argument("--suite", help="quick (generated data), real (your data, main table), paper (everything); default quick, with --data real; "
                        "report: the suite that was run last")
     where.add_argument("--data", type=Path, metavar="DIR", help="folder with the feature files")
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
@@ -208,8 +208,8 @@ def _make_plan(args: argparse.Namespace, everything: bool = False):
     from bench import api
 
     return api.plan(
-        args.artefacts, args.suite or "quick", args.data, args.results, args.seeds, args.only, args.settings, everything,
-        args.variant,
+        args.artefacts, args.suite or ("real" if args.data else "quick"), args.data, args.results, args.seeds, args.only,
+        args.settings, everything, args.variant,
     )
 
 
