@@ -9,6 +9,8 @@ import pandas as pd
 
 from bench.analysis.audit.finding import Finding
 from bench.analysis.cells import ROW, SCORES, label, paper
+from bench.analysis.claims.ledger import FOLDER, document
+from bench.selectors import selects
 
 _RARE = 1e-3  # expected number of such coincidences in the tables, below which they are reported
 _SOME = 0.05  # the same for rows that share some cells only
@@ -18,9 +20,23 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
     scores = frame[frame["metric"].isin(SCORES) & (frame["metric"] != "avg")]
     for _, cells in scores.groupby([scores["artefact"].map(paper), "dataset"], sort=False):
         table = _Rows(cells)
+        one = one_training(table.rows.to_dict("records"))
         for i, j in combinations(range(len(table.rows)), 2):
-            yield from _pair(table, i, j)
+            if (i, j) not in one:
+                yield from _pair(table, i, j)
     yield from _units(scores)
+
+
+def one_training(rows: list[dict]) -> set[tuple[int, int]]:
+    """Pairs of rows that the ledger calls one configuration ([[same]] in quotes.toml): that they agree is no oddity."""
+    found: set[tuple[int, int]] = set()
+    for entry in document(FOLDER / "quotes.toml").get("same", []):
+        inside = selects(entry["of"])
+        a, b = (
+            [i for i, r in enumerate(rows) if inside(r) and selects(entry[side])(r)] for side in ("row", "other")
+        )
+        found |= {(min(i, j), max(i, j)) for i in a for j in b if i != j}
+    return found
 
 
 class _Rows:

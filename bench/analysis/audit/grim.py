@@ -109,6 +109,7 @@ def check(frame: pd.DataFrame) -> Iterator[Finding]:
     keys = [own["artefact"].map(paper), own["dataset"], own["metric"], own["decimals"]]
     for (name, dataset, metric, _), column in own.groupby(keys, sort=False):
         yield from _explained(name, dataset, metric, column)
+    yield from _unknown_sizes(frame)
 
 
 def _failing(line: pd.Series, frame: pd.DataFrame) -> Finding:
@@ -173,6 +174,36 @@ def _explained(name: str, dataset: str, metric: str, column: pd.DataFrame) -> It
         assumption=f"one N and one n behind the column, N within {width} of {nominal}, n up to {MAX_RUNS}; "
         + (f"the paper states n = {stated}" if stated else "the paper states no n"),
     )
+
+
+def _unknown_sizes(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Test sets whose size nobody states: the N of which all the printed accuracies are shares, where there is one. Few
+    distinct values in a column are what a small test set gives."""
+    unknown = [samples(d, m) is None for d, m in zip(frame["dataset"], frame["metric"])]
+    column = frame[frame["metric"].isin(ACCURACY) & np.array(unknown, dtype=bool)]
+    for (name, dataset, metric), cells in column.groupby([column["artefact"].map(paper), "dataset", "metric"], sort=False):
+        distinct = cells["mean_text"].nunique()
+        if not dataset or distinct < 4:
+            continue
+        tried = explain(cells["mean_text"], range(10, 501), runs=(1,))
+        best = tried.iloc[0]
+        if best["p_all"] > 0.05:
+            continue
+        also = tried[(tried["passed"] == best["passed"]) & (tried["p"] <= 10 * best["p"])]["size"].tolist()[1:4]
+        stated = sorted({int(n) for n in cells["n"].dropna()})
+        yield Finding(
+            check="grim-size", level="note", artefact=cells["artefact"].iloc[0], cells=tuple(cells["cell_id"]),
+            printed=f"{len(cells)} accuracies of {dataset}, {distinct} of them distinct",
+            expected=f"a test set of N = {best['size']:.0f}",
+            arithmetic=(
+                f"{best['passed']:.0f} of {best['cells']:.0f} distinct values are k/{best['size']:.0f} rounded, where chance "
+                f"gives {best['chance']:.0%} (p = {best['p_all']:.1g} after {len(tried)} sizes tried)"
+                + (f"; next N = {', '.join(map(str, also))}" if also else "")
+                + (f"; means of {stated[0]} runs would be k/{stated[0] * best['size']:.0f}, so these look like single runs "
+                   "or medians" if stated and stated[0] > 1 else "")
+            ),
+            assumption="one test set behind the column, N from 10 to 500, one run a value",
+        )
 
 
 def _accuracies(frame: pd.DataFrame) -> pd.DataFrame:

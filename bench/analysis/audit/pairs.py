@@ -78,7 +78,7 @@ def _f1_ranges(pairs: list[Pair]) -> Iterator[Finding]:
                 check="f1-accuracy", level=level, artefact=artefact,
                 cells=tuple(c["cell_id"] for o in found for c in o[1::-1]),
                 printed=some(f"{label(a)} F1 {f['mean_text']} at accuracy {a['mean_text']}" for a, f, _, _ in found),
-                expected=some(f"[{low:.2f}, {high:.2f}]" for _, _, (low, high), _ in found),
+                expected=some(_bounds(f["mean"], *bounds) for _, f, bounds, _ in found),
                 arithmetic=f"in {len(found)} of {len(here)} pairs no set of predictions with this accuracy has this "
                 "weighted F1"
                 + ("; weighted by predicted instead of true classes (arguments swapped) it can" * (found is swapped)),
@@ -101,6 +101,13 @@ def _allowed(accuracy: Cell, f1: Cell, swapped: bool) -> tuple[float, float]:
         for side in (-1, 1)
     ]
     return 100 * ends[0] - slack[1], 100 * ends[1] + slack[1]
+
+
+def _bounds(value: float, low: float, high: float) -> str:
+    """An interval in as many digits as it takes to see that the value lies outside: "[75.750, 81.178], missed by 0.002"."""
+    digits = next((d for d in (2, 3, 4) if not round(low, d) <= round(value, d) <= round(high, d)), 4)
+    missed = f", missed by {max(low - value, value - high):.{digits}f}" if digits > 2 else ""
+    return f"[{low:.{digits}f}, {high:.{digits}f}]{missed}"
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:
