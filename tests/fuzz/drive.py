@@ -30,9 +30,7 @@ def _ring(*_: object) -> None:
 
 def read_one(reader: str, seed: int, top: Path) -> tuple[str, str, str]:
     """(outcome, detail, what was done): outcome is refused, read, warned, silent, traceback, unclear or hang."""
-    rng = np.random.default_rng([seed, sorted(seeds.PLACES).index(reader)])
-    with np.errstate(all="ignore"):
-        raw, content, done = mutate.file_of(reader, rng)
+    raw, content, done = _mutated(reader, seed)
     dataset, features, place = seeds.PLACES[reader]
     folder = Path(tempfile.mkdtemp(dir=top))
     signal.signal(signal.SIGALRM, _ring)
@@ -60,6 +58,18 @@ def read_one(reader: str, seed: int, top: Path) -> tuple[str, str, str]:
     finally:
         signal.alarm(0)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mutated(reader: str, seed: int) -> tuple:
+    """A mutation that could be written: a second change may meet what the first one left, and is then drawn again."""
+    stream = [seed, sorted(seeds.PLACES).index(reader)]
+    for again in range(20):
+        try:
+            with np.errstate(all="ignore"):
+                return mutate.file_of(reader, np.random.default_rng([*stream, *[again] * (again > 0)]))
+        except (ValueError, TypeError, IndexError, OverflowError, Warning):
+            continue
+    raise RuntimeError(f"no mutation of {reader} from seed {seed} could be written")
 
 
 def read_many(reader: str, first: int, n: int) -> dict:

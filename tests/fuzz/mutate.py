@@ -127,7 +127,7 @@ def _array(value: Any, rng: np.random.Generator) -> tuple[Any, str]:
         return _poked(array.astype(object), None, rng), kind
     if kind == "rank+":
         return array[..., None], kind
-    if kind == "rank-" and array.ndim:
+    if kind == "rank-" and array.ndim and len(array):
         return array[0], kind
     if kind == "dates":
         return np.array(["2020-01-01"] * max(len(np.atleast_1d(array)), 1), dtype="datetime64[D]"), kind
