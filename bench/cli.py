@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     convert = actions.add_parser("convert", help="rewrite a file: aligned M-SENA pickle or pack of words as word-level pickle, table as label.csv")
     convert.add_argument("input", type=Path)
     convert.add_argument("output", type=Path)
+    for m in ("text", "audio", "vision"):
+        convert.add_argument(f"--{m}-from", type=Path, metavar="FILE", help=f"write an M-SENA file: INPUT with its {m} replaced by the features in FILE")
     convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
     looking = verb("status", "Runs in progress on a results folder: counts, jobs in training, time left, last failures.")
     looking.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
@@ -409,6 +411,12 @@ def _data(args: argparse.Namespace) -> int:
             print(path)
         return 0
     if args.action == "convert":
+        given = {m: f for m in ("text", "audio", "vision") if (f := getattr(args, f"{m}_from"))}
+        if given:
+            from bench.data.join import join_files
+
+            print(join_files(args.input, args.output, given))
+            return 0
         from bench.data.convert import convert_file
 
         print(convert_file(args.input, args.output, args.text))

@@ -35,7 +35,7 @@ def recognise(path: Path) -> tuple[str, str]:
     """(what a file is, what to do with it), each in words."""
     end = path.suffix.lower()
     if end in (".csd", ".h5", ".hdf5"):
-        return "a computational sequence of the CMU SDK", "`bench data convert` joins a folder of them into one file"
+        return "an HDF5 file (a computational sequence of the CMU SDK?)", "not read: align with the SDK, and pickle what it gives"
     if end == ".npz":
         return "a numpy archive", "`bench data convert` reads packs of words; audio_features.npz belongs beside a label.csv"
     try:
