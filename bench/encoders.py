@@ -221,8 +221,9 @@ def tokenizer(name: str) -> Any:
 
 
 def separator(name: str) -> str:
-    """The token that stands between two texts, spelled out; tokenisers read it back as one piece."""
-    return "[SEP]" if spec(name).test_only else tokenizer(name).sep_token
+    """What stands between two joined texts: the token spelled out, which tokenisers read back as one piece. No space is
+    put around it, which a byte-level vocabulary (RoBERTa's) would make a piece of its own before the token."""
+    return " [SEP] " if spec(name).test_only else tokenizer(name).sep_token  # the test encoder splits at spaces
 
 
 def hashed_word(word: str) -> int:

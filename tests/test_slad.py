@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.job import build_data, build_model, run
 from bench.matrix import Config, Job
 from bench.models.base import Inputs
+from bench.models import slad
 from bench.models.slad import Model
 from bench.plan import make_plan
 from bench.store import Store
@@ -201,3 +202,24 @@ def test_a_job_run_twice_is_the_same_to_the_byte(tmp_path):
     names = ("metrics.json", "history.csv")
     one, two = ([(s.folder(job) / n).read_bytes() for n in names] for s in stores)
     assert one == two and b"relation_partial" in one[1] and b"train_rep" in one[1]
+
+
+def test_under_bf16_pseudo_labels_and_vectors_are_float32_so_that_they_do_not_tie(corpus, monkeypatch):
+    data, model = case("features", corpus)
+    seen = {}
+
+    def spy(text, audio, *rest):
+        seen["vectors"] = text.dtype, audio.dtype
+        return slad_losses_contrastive(text, audio, *rest)
+
+    slad_losses_contrastive = slad.slad_losses.contrastive
+    monkeypatch.setattr(slad.slad_losses, "contrastive", spy)
+    batch = data.batch("train", torch.arange(12))
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = model.train().encode(batch)
+        model.aux_losses(batch, encoded, None)
+    assert seen["vectors"] == (torch.float32, torch.float32)
+    for m in ("text", "audio"):
+        y = encoded.side[f"pseudo_{m}"]
+        assert y.dtype == torch.float32 and len(y.unique()) == 12
+        assert not torch.equal(y, y.bfloat16().float())  # more than eight bits of each

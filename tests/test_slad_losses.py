@@ -201,3 +201,38 @@ def test_relations_of_the_real_labels_of_ch_sims(shared, tmp_path):
                  "partial": lambda low, high: 0.1 + 0.8 * low / high}
     omega = [structure[k](*sorted((abs(t), abs(a)))) * math.exp(-2 * (t - a) ** 2) for k, (t, a) in zip(kinds, train)]
     assert found["omega"] == pytest.approx(np.mean(omega), abs=1e-5)
+
+
+# --- what the equations come to ----------------------------------------------------------------------------------------
+
+def test_eq_21_as_printed_is_twice_the_loss_and_some_tens_at_batch_16():
+    """Summed over 2B items and divided by B, in plain numpy."""
+    rng, b, tau = np.random.default_rng(0), 16, 0.2
+    y = rng.uniform(-1, 1, 2 * b)
+    vectors = rng.standard_normal((2 * b, 6))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    s = vectors @ vectors.T / tau
+    printed = 0.0
+    for i in range(2 * b):
+        others = [k for k in range(2 * b) if k != i]
+        total = np.log(np.exp(s[i, others]).sum())
+        for j in others:
+            if y[i] * y[j] > 0:
+                overlap = min(abs(y[i]), abs(y[j]))
+                weight = overlap / (abs(y[i]) + 1e-8) / (1 + abs(y[i]) - overlap)
+                printed += weight * (total - s[i, j]) / b
+    text, audio = (torch.from_numpy(v) for v in np.split(vectors, 2))
+    found = slad_losses.multi_label(text, audio, *(torch.from_numpy(v) for v in np.split(y, 2)), tau).item()
+    assert printed == pytest.approx(2 * found, rel=1e-6) and 30 < found < 70  # beside three L1 losses below 1.5 each
+
+
+def test_zero_has_no_sign_and_small_labels_keep_theirs():
+    y = torch.tensor([0.0, -0.0, 1e-30, 2e-30, -1e-30, 0.5])[:, None]  # products of the small ones underflow
+    weight, positive = slad_losses.overlap_weights(y, y)
+    assert positive[:2].sum() == 0 and weight[:2].sum() == 0 and weight[:, :2].sum() == 0
+    assert positive[2].tolist() == [0, 0, 1, 1, 0, 1] and positive[4].tolist() == [0, 0, 0, 0, 1, 0]
+    relation = slad_losses.relations(y[:, 0], y.flip(0)[:, 0])
+    assert relation.incompatible.tolist() == [True, True, False, False, True, True]
+    assert slad_losses.relations(torch.zeros(1), torch.ones(1)).incompatible.item()  # Eq. 7: or either is 0
+    both = torch.stack([y[:, 0], y[:, 0]], 1)
+    assert slad_losses.overlap_weights(both, both)[1][5].tolist() == [0, 0, 1, 1, 0, 1]  # an inner product over C

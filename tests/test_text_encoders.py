@@ -260,3 +260,27 @@ def test_minilm_tokenises_real_transcripts_as_the_feature_file_has_them(shared):
     tokens = encoders.tokenise(words, "minilm", text_bert.shape[2])
     same = (tokens == text_bert).all((1, 2)).mean()
     assert same > 0.9, json.dumps({"same": float(same)})
+
+
+def byte_level_encoder(folder):
+    """RoBERTa with random weights and its own kind of vocabulary: bytes, a space spelled as one of them."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    with encoders.loading("roberta"):
+        transformers.AutoModel.from_config(CONFIGS["roberta"]()).save_pretrained(folder)
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(["first second one"], vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.save_model(str(folder))
+    transformers.RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    return folder
+
+
+def test_joined_transcripts_have_no_stray_piece_before_the_separator(tmp_path):
+    name = str(byte_level_encoder(tmp_path / "roberta"))
+    between = encoders.separator(name)
+    ids = encoders.tokenise([f"first{between}second one"], name, 40)[0, 0].tolist()
+    pieces = encoders.tokenizer(name).convert_ids_to_tokens(ids)
+    pieces = [p for p in pieces if p != "<pad>"]
+    assert "".join(pieces) == "<s>first</s>second\u0120one</s>"
+    spaced = encoders.tokenise([f"first {between} second one"], name, 40)[0, 0].tolist()
+    assert "\u0120" in encoders.tokenizer(name).convert_ids_to_tokens(spaced)  # the stray one

@@ -24,7 +24,7 @@ from bench.data.dataset import mapped
 from bench.data.spec import SPLITS
 from bench.errors import DataError
 
-VERSION = 1  # of the word pieces; part of the cache folder's name
+VERSION = 2  # of the word pieces; part of the cache folder's name
 _WORDS = ("word_audio", "word_vision", "word_hcf", "word_start", "context_words")
 
 Arrays = dict[str, np.ndarray]
@@ -112,8 +112,8 @@ def _transcripts(dataset: Dataset, split: str, encoder: str, length: int) -> Arr
     made = {"text_bert": encoders.tokenise(dataset.raw_text(split), encoder, length).astype(np.int32)}
     before = dataset.strings(split).get("context")
     if before is not None:
-        blank = f" {encoders.separator(encoder)} "
-        joined = [blank.join(map(encoders.sentence_case, texts)) for texts in before]
+        between = encoders.separator(encoder)
+        joined = [between.join(map(encoders.sentence_case, texts)) for texts in before]
         made["context_text_bert"] = encoders.tokenise(joined, encoder, length).astype(np.int32)
     return made
 

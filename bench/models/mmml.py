@@ -31,7 +31,7 @@ from bench.models.parts.cross_modal import CrossModalEncoder
 from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import masked_mean, one_of
 
-VERSION = 1
+VERSION = 2  # 2: preceding transcripts joined without a stray piece
 MODALITIES = ("text", "audio")
 CONTEXT = 2  # preceding clips that the data have
 WAVES = 16  # rows of a batch in evaluation

@@ -37,11 +37,17 @@ What the paper leaves open, our reading, and the switch to another one:
   "sub-modal label pairs"); "samples": B sets of two labels over Eq. 13's matrix. The size of a label is |y|, two of one
   sign overlap by the lesser; the unbalanced bars of K_d are 1 / (1 + |y_i| - |y_i & y_j|). The pairs of an item are
   summed, so that L_ml grows with the batch (with 16 samples to about 50); `pairs` "mean" divides by their weights.
-- lambda_rep, lambda_ml: not printed, 0.1 each.
+- Eq. 21 divides by B what it sums over; with 2B items that is twice their mean. Here it is the mean ("samples": 1 / B is
+  the mean), so that the paper's lambda_ml would be half of ours.
+- lambda_rep, lambda_ml, m: not printed; 0.1, 0.1 and 0.2, and `bench tune` searches them.
 - Context (two preceding clips) as in MMML: through the same networks, its read-out vectors beside the clip's; the
   pseudo-label heads see both.
 - Sound other than waves (`audio_encoder` "none"): the file's audio features stand for the encoder's states, as frozen;
   a linear map brings any width to d.
+
+What the readings come to: L_ml sums over an anchor's pairs, so that it is some tens beside an L_cls below 3, and at
+lambda_ml = 0.1 about two thirds of the whole loss (train_ml over train_total in history.csv). Figure 4 therefore sweeps
+the temperature of L_ml, and through K a term of L_con, before anything else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,7 +66,7 @@ from bench.models.parts.meter import Meter
 from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import filled, masked_mean, one_of
 
-VERSION = 1
+VERSION = 2  # 2: preceding transcripts joined without a stray piece; labels and vectors of the losses in float32
 
 MODALITIES = ("text", "audio")
 CONTEXT = 2  # preceding clips that the data have
@@ -119,6 +125,11 @@ def perceptron(widths: Iterable[int], dropout: float, *last: nn.Module) -> nn.Se
     return nn.Sequential(*layers, *last)
 
 
+def _direction(z: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the valid steps of z [B, l, d], of length 1, [B, d]; float32 at least: in bf16 its cosines tie."""
+    return F.normalize(masked_mean(z.to(torch.promote_types(z.dtype, torch.float32)), mask), dim=1)
+
+
 class Model(TextBackbone):
     """SLaD. Prediction [B], linear."""
 
@@ -171,7 +182,9 @@ class Model(TextBackbone):
             before = super().encode({k.removeprefix("context_"): v for k, v in batch.items() if "context_" in k})
             latents = latents | {f"context_{k}": z for k, z in before.latents.items()}
             pools = {m: [*x, before.side[f"pool_{m}"]] for m, x in pools.items()}
-        side |= {f"pseudo_{m}": self.pseudo[m](torch.cat(x, 1)).squeeze(1) for m, x in pools.items()}  # Eq. 1-2, (B,)
+        with torch.autocast(clip.side["pool_text"].device.type, enabled=False):  # in bf16 two of them tie by rounding
+            pooled = {m: torch.cat(x, 1).to(torch.promote_types(x[0].dtype, torch.float32)) for m, x in pools.items()}
+            side |= {f"pseudo_{m}": self.pseudo[m](x).squeeze(1) for m, x in pooled.items()}  # Eq. 1-2, (B,)
         return Encoded(latents, side)
 
     def fuse(self, latents: Latents) -> Output:
@@ -196,11 +209,11 @@ class Model(TextBackbone):
         self._note(y, omega, error)
         omega = omega if p.omega else torch.ones_like(omega)
         if p.con or p.ml:
-            alike = [F.normalize(masked_mean(z[f"invariant_{m}"], side[f"mask_{m}"]), dim=1) for m in MODALITIES]
+            alike = [_direction(z[f"invariant_{m}"], side[f"mask_{m}"]) for m in MODALITIES]
         if p.con:
             losses["con"] = slad_losses.contrastive(*alike, omega, p.tau, p.top_k)
         if p.rep:
-            apart = [F.normalize(masked_mean(self.specific[m](z[m]), side[f"mask_{m}"]), dim=1) for m in MODALITIES]
+            apart = [_direction(self.specific[m](z[m]), side[f"mask_{m}"]) for m in MODALITIES]
             losses["rep"] = p.lambda_rep * slad_losses.repulsive(*apart, omega, p.tau, p.margin, p.repel == "all")
         if p.ml:
             switches = p.items == "samples", p.pairs == "mean"

@@ -71,13 +71,17 @@ def repulsive(text: Tensor, audio: Tensor, omega: Tensor, tau: float, margin: fl
 def overlap_weights(y: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """W and M^pos [N, N'] of label sets y [N, C], other [N', C] (Eq. 19-20), the pairs i = j included.
 
-    A set holds |y| per label; two labels of one sign overlap by the lesser of their sizes, others not at all.
+    A set holds |y| per label; two labels of one sign overlap by the lesser of their sizes, others not at all. 0 has no
+    sign: it overlaps with nothing. Signs are compared, not products, which underflow to 0.
     """
     a, b = y[:, None], other[None]  # (N, 1, C), (1, N', C)
-    common = torch.where(a * b > 0, torch.minimum(a.abs(), b.abs()), 0.0).sum(-1)  # |y_i & y_j|
+    alike = a.sign() * b.sign() > 0
+    common = torch.where(alike, torch.minimum(a.abs(), b.abs()), 0.0).sum(-1)  # |y_i & y_j|
     size = y.abs().sum(1, keepdim=True)  # |y_i|, (N, 1)
     shared, different = common / (size + _EPS), 1 / (1 + size - common)  # K_s, K_d
-    return shared * different, (y @ other.T > 0).to(y.dtype)
+    if y.shape[1] == 1:
+        return shared * different, alike.squeeze(-1).to(y.dtype)
+    return shared * different, ((a * b).sum(-1) > 0).to(y.dtype)
 
 
 def multi_label(
@@ -87,7 +91,7 @@ def multi_label(
 
     The 2B sub-modal labels and their vectors are the items: texts, then audios. `paired`: the B samples are, with a set
     of two labels each, compared by Eq. 13's matrix, texts against audios. `mean`: of an item's pairs the weighted mean
-    counts, not the sum.
+    counts, not the sum. The mean over the items is returned: half of Eq. 21 with 2B items, which divides by B.
     """
     if paired:
         y, s = torch.stack([y_text, y_audio], 1), similarities(text, audio, tau)  # (B, 2), (B, B)
