@@ -49,6 +49,7 @@ SPECS = {
         EncoderSpec("bert-base-uncased", ("google-bert/bert-base-uncased", "bert-base-uncased"), "bert-base-uncased"),
         EncoderSpec("bert-base-chinese", ("google-bert/bert-base-chinese", "bert-base-chinese"), "bert-base-chinese"),
         EncoderSpec("roberta-base", ("FacebookAI/roberta-base", "roberta-base")),
+        EncoderSpec("bart-large", ("facebook/bart-large",)),
         EncoderSpec("roberta-large", ("FacebookAI/roberta-large", "roberta-large")),
         EncoderSpec("chinese-roberta", ("hfl/chinese-roberta-wwm-ext",), "bert-base-chinese"),
         EncoderSpec("deberta-v3-base", ("microsoft/deberta-v3-base",)),

@@ -28,10 +28,12 @@ _PLAIN = dict(layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0)
 
 
 class Frames(NamedTuple):
-    """last [B, T, d]: hidden states of the last layer; mask [B, T] float: frames of real sound."""
+    """last [B, T, d]: hidden states of the last layer; mask [B, T] float: frames of real sound; all: the states of
+    every layer, its input first, where they are asked for."""
 
     last: Tensor
     mask: Tensor
+    all: tuple[Tensor, ...] = ()
 
 
 def _build(name: str) -> nn.Module:
@@ -82,19 +84,21 @@ class AudioEncoder(nn.Module):
             samples = (samples - kernel) // stride + 1
         return samples.clamp(min=0) if isinstance(samples, Tensor) else max(samples, 0)
 
-    def forward(self, wave: Tensor, mask: Tensor) -> Frames:
-        """wave [B, S] float, normalised; mask [B, S] int64 of its samples."""
+    def forward(self, wave: Tensor, mask: Tensor, every: bool = False) -> Frames:
+        """wave [B, S] float, normalised; mask [B, S] int64 of its samples. `every`: the states of all layers too."""
         heard = mask.sum(1)  # (B,)
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             front = self.transformer.feature_extractor(wave).transpose(1, 2)
             projected = self.transformer.feature_projection(front)
             hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, d); a tuple in data2vec
             step = torch.arange(hidden.shape[1], device=wave.device)  # (T,)
-            last = self._transform(hidden, step < self.frames(heard.clamp(min=self._least))[:, None])
-        return Frames(last, (step < self.frames(heard)[:, None]).to(last.dtype))
+            states = self._transform(hidden, step < self.frames(heard.clamp(min=self._least))[:, None])
+        valid = (step < self.frames(heard)[:, None]).to(hidden.dtype)
+        return Frames(states[-1], valid, states if every else ())
 
-    def _transform(self, hidden: Tensor, shown: Tensor) -> Tensor:
-        """The transformer over frames [B, T, d], of which those in shown [B, T] bool are attended to."""
+    def _transform(self, hidden: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
+        """The transformer over frames [B, T, d], of which those in shown [B, T] bool are attended to: the states of its
+        input and of every layer."""
         encoder, config = self.transformer.encoder, self.transformer.config
         hidden = torch.where(shown[..., None], hidden, 0.0)
         mask = shown[:, None, None]  # (B, 1, 1, T)
@@ -103,10 +107,13 @@ class AudioEncoder(nn.Module):
         hidden = hidden + encoder.pos_conv_embed(hidden)
         norm_first = getattr(config, "do_stable_layer_norm", False)
         hidden = encoder.dropout(hidden if norm_first else encoder.layer_norm(hidden))
+        states = [hidden]
         for layer in encoder.layers:
-            out = layer(hidden, attention_mask=mask)
-            hidden = out[0] if isinstance(out, tuple) else out  # a tuple before transformers 5
-        return encoder.layer_norm(hidden) if norm_first else hidden
+            out = layer(states[-1], attention_mask=mask)
+            states.append(out[0] if isinstance(out, tuple) else out)  # a tuple before transformers 5
+        if norm_first:
+            states[-1] = encoder.layer_norm(states[-1])
+        return tuple(states)
 
 
 def listener(model: str, name: str, finetune: bool, inputs: Inputs) -> AudioEncoder | None:
@@ -124,10 +131,10 @@ def listener(model: str, name: str, finetune: bool, inputs: Inputs) -> AudioEnco
     return AudioEncoder(name, finetune)
 
 
-def hear(encoder: AudioEncoder | None, batch: Batch) -> Frames:
+def hear(encoder: AudioEncoder | None, batch: Batch, every: bool = False) -> Frames:
     """Frames of waves, or the features that stand for them."""
     if encoder is not None:
-        return encoder(batch["audio"], batch["audio_mask"])
+        return encoder(batch["audio"], batch["audio_mask"], every)
     x = batch["audio"]  # (B, T, d_a)
     valid = torch.arange(x.shape[1], device=x.device) < batch["audio_lengths"][:, None]  # (B, T)
     return Frames(x, valid.to(x.dtype))

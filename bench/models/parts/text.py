@@ -63,6 +63,8 @@ def _build(name: str, pooler: bool = False) -> nn.Module:
 
             with encoders.loading(name):
                 model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
         if not pooler:
             model.pooler = None
         elif getattr(model, "pooler", None) is None:
