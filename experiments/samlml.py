@@ -12,7 +12,7 @@ PAPER = "samlml"
 SYSTEM = "SAM-LML"
 MODELS = {  # printed name -> model; the rest is not implemented
     SYSTEM: "samlml", "ITHP": "ithp", "Self-MM": "self_mm", "MFM": "mfm", "C-MIB": "cmib", "E-MIB": "emib", "L-MIB": "lmib", "HKT": "hkt",
-    "AtCAF": "atcaf", "MCL": "mcl",
+    "AtCAF": "atcaf", "ConFEDE": "confede", "MCL": "mcl",
 }
 
 NOTES = (
@@ -65,7 +65,7 @@ def table1() -> Experiment:
             Row("", m, baseline=proposed(m), cells={g: run(d, m) for g, d in DATASETS.items()}, beside=m in ours)
             for m in methods
         ),
-        notes=(*NOTES, "Self-MM and MFM are run on M-SENA's files; their MAE and Corr leave out neutral samples here, as the others' do."),
+        notes=(*NOTES, "Self-MM, MFM and ConFEDE are run on M-SENA's files; their MAE and Corr leave out neutral samples here, as the others' do."),
     )
 
 

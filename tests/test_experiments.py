@@ -172,7 +172,7 @@ def test_columns_are_of_the_metric_family_that_their_runs_are_evaluated_in():
     # prediction of exactly 0 is another class
     assert mixed == {"non0_acc2", "non0_f1"}
     assert other == {
-        ("samlml-t1", "Self-MM"), ("samlml-t1", "MFM"), ("samlml-t11", "SAM-LML"), ("samlml-t11", "C-MIB"),
+        ("samlml-t1", "Self-MM"), ("samlml-t1", "MFM"), ("samlml-t1", "ConFEDE"), ("samlml-t11", "SAM-LML"), ("samlml-t11", "C-MIB"),
         ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d"),
         ("cpsl-t1", "MMIM_b"), ("cpsl-t1", "MMIM_d"),
     }

@@ -117,6 +117,8 @@ class Backbone(nn.Module):
     # A model that has unimodal features U_m [B, T, d] sets this to None and calls what it finds there on each, in
     # `encode`: whoever draws a corruption sets a function (modality, U_m) -> U_m on the instance (SAM-LML Eq. 35).
     feature_hook: Callable[[str, Tensor], Tensor] | None
+    # How a model reads other rows of the training split than its batch (numbers [n] -> batch); the loop sets it.
+    rows_of: Callable[[Tensor], Batch] | None = None
     preparation: int = 0  # epochs before the first that counts, numbered 1 - preparation ... 0: never selected, base rates
     reads_keep: bool = False  # deals with missing modalities itself, by keep_<modality> [B] bool in the batch
 

@@ -165,7 +165,8 @@ class Model(TextBackbone):
         left = self.steps - hidden.mask.shape[1]  # the encoder stops at the longest transcript
         text_mask = F.pad(hidden.mask, (0, left))  # (B, l)
         text = F.pad(hidden.last * hidden.mask[..., None], (0, 0, 0, left))  # X'^t, (B, l, d)
-        binned, heard = self.bins(*hear(self.audio_encoder, batch))
+        frames = hear(self.audio_encoder, batch)
+        binned, heard = self.bins(frames.last, frames.mask)
         audio = self.project(binned) * heard[..., None]  # X'^a, (B, l, d)
         masks = {"text": text_mask, "audio": heard}
         latents = {"text": text, "audio": audio}

@@ -121,6 +121,7 @@ class Stepper:
         autocast: Callable[[], Any], held: bool = False,
     ) -> None:
         self.model, self.mixer, self.data, self.steps = model, mixer, data, steps
+        model.rows_of = lambda rows: data.batch("train", rows)
         self.generator, self.autocast, self.task = generator, autocast, criterion(p)
         self.parameters = steps.parameters
         n, device = data.size("train"), data.device

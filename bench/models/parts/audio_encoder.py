@@ -93,7 +93,7 @@ class AudioEncoder(nn.Module):
             hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, d); a tuple in data2vec
             step = torch.arange(hidden.shape[1], device=wave.device)  # (T,)
             states = self._transform(hidden, step < self.frames(heard.clamp(min=self._least))[:, None])
-        valid = (step < self.frames(heard)[:, None]).to(hidden.dtype)
+        valid = (step < self.frames(heard)[:, None]).to(states[-1].dtype)
         return Frames(states[-1], valid, states if every else ())
 
     def _transform(self, hidden: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
