@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
     reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
     reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
+    showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
+    showing.add_argument("job", metavar="JOB", help="a job's id, the beginning of one, or its folder")
+    showing.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
     auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
     auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")
 
@@ -389,6 +392,14 @@ def _report(args: argparse.Namespace) -> int:
     what = (args.artefacts, args.results, args.suite, args.data, args.out)
     part = {"seeds": args.seeds, "only": args.only, "variants": args.variants}
     print(api.watch(args.watch, *what, lambda line: print(line, flush=True), **part) if args.watch else api.report(*what, **part))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from bench.store import Store
+    from bench.terminal.show import print_job
+
+    print_job(Store(args.results), args.job)
     return 0
 
 

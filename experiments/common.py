@@ -20,6 +20,7 @@ try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -96,7 +97,7 @@ def origin(paper: str, config: Config, setting: str, value: Any) -> str:
 
 
 def _words(file: str, source: str) -> str:
-    return f"{file}.toml" + (f": {source}" if source else "")
+    return f"{file}.toml" + (f": {re.split('[:;]', source)[0]}" if source else "")
 
 
 def settings(paper: str, backbone: str, dataset: str) -> dict[str, Any]:

@@ -195,3 +195,23 @@ def test_print_shows_everything_on_white(tab):
     assert tab.js("getComputedStyle(document.querySelector('.scroll')).overflow") == "visible"
     assert tab.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     tab.call("Emulation.setEmulatedMedia", media="", features=[])
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_drawer_leaves_the_clicked_cell_in_sight(chromium, url, width):
+    chromium.open(url, width)
+    for cell in ("msmix-t1.mult.ms-mix.mosi.avg", "msmix-t1.tfn.plain.mosi.non0_acc2"):
+        chromium.js(f"document.getElementById('{cell}').click()")
+        chromium.js(SETTLED)
+        cell_right, panel_left, cell_left = chromium.js(
+            f"(e => [e.getBoundingClientRect().right, document.querySelector('.panel').getBoundingClientRect().left, e.getBoundingClientRect().left])(document.getElementById('{cell}'))"
+        )
+        assert cell_right <= panel_left and cell_left >= 0
+    assert chromium.js("document.querySelectorAll('.panel .strip text').length") >= 2, "the dots have an axis"
+
+
+def test_a_phone_has_no_box_that_scrolls_up_and_down_in_the_page(chromium, url):
+    chromium.open(url, 390)
+    chromium.js("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    chromium.js(SETTLED)
+    assert chromium.js("[...document.querySelectorAll('.scroll')].filter(s => s.scrollHeight > s.clientHeight + 2).length") == 0

@@ -262,3 +262,20 @@ def test_looking_at_other_results_never_takes_the_place_of_ones_own_report(tmp_p
     assert pages[0] == pages[3] and str(pages[0]) == "reports/quick/index.html" and len(set(pages)) == 3
     assert str(pages[1]) == "reports/reference-quick/index.html"
     assert api.report(results="a/reference") == pages[1] and api.report(results="b/reference") == pages[2]
+
+
+# --- bench show -----------------------------------------------------------------------------------------------------
+
+def test_show_prints_a_job(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store = Store("results")
+    jobs = record(store, "backbone.rank=8", name="rank8").jobs
+    done(store, jobs)
+    assert main(["show", jobs[0].id]) == 0
+    out = capsys.readouterr().out
+    assert f"{jobs[0].id}: lmf + none on synthetic-mosi (unaligned), seed 1111: done" in out
+    assert re.search(r"backbone\.rank +8 +--set", out) and re.search(r"train\.max_epochs +4 +suite quick", out)
+    assert re.search(r"backbone\.text_hidden +\d+ +msena\.toml", out) and re.search(r"avg +0\.8000 +0\.8000", out)
+    assert "metrics.json" in out and "msmix-t1 (suite quick): LMF + plain [rank8]" in out
+    assert main(["show", str(store.folder(jobs[0]))]) == 0 and main(["show", jobs[0].id[:5]]) == 2
+    assert "begin with" in capsys.readouterr().err and main(["show", "zzz"]) == 2

@@ -32,6 +32,7 @@ from bench.report.settings import Setting, by_config, words
 from bench.report.settings import frame as settings_frame
 from bench.report.tables import Table, frame, make_table, markdown
 from bench.report.verdict import Reported
+from bench.report.words import pretty
 from bench.store import Store, write_atomic
 
 Figures = Callable[[Experiment, Table, Store, Path], Sequence[Figure]]  # draws an artefact's figures into a folder
@@ -242,12 +243,10 @@ def _audit(reported: pd.DataFrame, experiments: Sequence[Experiment], out: Path)
         subset="paper"
     )
     _write(out / "audit.csv", csv_text(found) if len(found) else "")
-    heads = [
-        c
-        for c in ("check", "level", "artefact", "printed", "expected", "arithmetic", "assumption", "cells")
-        if c in found
-    ]
+    told = found.fillna("").astype(str)
+    for name in ("printed", "expected", "arithmetic", "assumption", "cells"):
+        told[name] = told[name].map(pretty) if name in told else ""
     return [
-        {"name": html.paper_name(name), "heads": heads, "rows": lines[heads].to_numpy().tolist()}
+        {"name": html.paper_name(name), "rows": told.loc[lines.index].to_dict("records")}
         for name in dict.fromkeys(e.paper for e in experiments) if len(lines := found[found["paper"] == name])
     ]

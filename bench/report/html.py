@@ -23,6 +23,7 @@ from bench.report.significance import across_cells
 from bench.report.summary import cards, paper_name
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
+from bench.report.words import pretty
 
 _CLAIM = {  # state -> (css class, sign)
     REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), CONTRADICTED: ("beyond", "\u00d7"),
@@ -41,6 +42,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("bench.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
+    env.filters["pretty"] = pretty
     env.globals |= {"number": number, "runs_text": runs_text, "css": CSS}
     return env
 

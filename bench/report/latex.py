@@ -11,6 +11,7 @@ from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
 from bench.report.layout import Layout, Line
 from bench.report.tables import Table, data_text, number, runs_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED, Judged
+from bench.report.words import pretty
 
 LONGEST = 60  # lines of a table before it is continued on another page
 
@@ -30,7 +31,9 @@ _SPECIAL = {
     "|": r"\textbar{}",
     "\u2212": "$-$",
     "\u00b1": r"$\pm$",
-    "\u2192": r"$\rightarrow$",
+    "\u2192": r"$\rightarrow$", "\u2194": r"$\leftrightarrow$",
+    "\u03b2": r"$\beta$", "\u03b3": r"$\gamma$", "\u03b7": r"$\eta$", "\u03c1": r"$\rho$", "\u03c9": r"$\omega$",
+    "\u03c3": r"$\sigma$", "\u03b5": r"$\varepsilon$", **{chr(0x2080 + k): f"$_{k}$" for k in range(10)},
     "\u00b0": r"$^{\circ}$",
     "\u03b4": r"$\delta$",
     "\u03be": r"$\xi$",
@@ -54,7 +57,7 @@ _FIT = r"""\ifdefined\benchbox\else\newsavebox{\benchbox}\fi
 
 def escape(text: str) -> str:
     """Plain text for LaTeX; "->" becomes an arrow; what no Latin font has becomes "?"."""
-    text = "".join(_SPECIAL.get(c, c if c.isprintable() else " ") for c in text.replace("->", "\u2192"))
+    text = "".join(_SPECIAL.get(c, c if c.isprintable() else " ") for c in pretty(text))
     return text.encode("latin-1", "replace").decode("latin-1")
 
 

@@ -11,6 +11,7 @@ from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
 from bench.report.tables import MINUS, Table, data_text, p_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, STATUSES, UNDECIDED, tally
+from bench.report.words import fields, joined, plain, pretty
 
 WORDS = {
     INSIDE: "inside",
@@ -50,10 +51,11 @@ def section(
 ) -> dict[str, Any]:
     """Everything the template prints about an artefact."""
     e, lines = t.experiment, family(t.grid, t.versus["proposed"])
-    doc = [line.strip().replace(" +- ", " \u00b1 ") for line in e.doc.strip().splitlines() if line.strip()]
+    said = fields(e.doc)
     labels, rows = p_table(t.grid, t.versus["proposed"]) if lines else ([], [])
     problems, title = _problems(t)
-    primary = next((c.label for c in e.columns if c.metric == e.primary), e.primary)
+    legend, below = _legend(t, primary_label(e))
+    primary = primary_label(e)
     return {
         "done_text": (
             f"{t.progress['done']} of {sum(t.progress.values())} runs"
@@ -71,14 +73,15 @@ def section(
         "test_only": t.test_only,
         "tally": status_parts(tally(t.judged.values())),
         "subject": _subject(e),
-        "claim": " ".join(x for x in doc if x.startswith(("Claim:", "Expected:"))),
-        "doc": doc,
-        "legend": _legend(t, primary),
+        "claim": joined(f"{k}: {said[k]}" for k in ("Claim", "Expected") if k in said),
+        "doc": [joined((f"{k}:" if k else "", text)) for k, text in said.items()],
+        "legend": legend,
+        "below": below,
         "files": list(files),
         "figures": [isolated(f) for f in figures],
-        "notes": e.notes,
+        "notes": [pretty(n) for n in e.notes],
         "map": small_map(t),
-        "command": next((x.partition("Command:")[2].strip() for x in doc if "Command:" in x), f"bench run {e.id}"),
+        "command": said.get("Command", f"bench run {e.id}"),
         "departs": list(dict.fromkeys(r.departs for r in e.rows if r.departs)),
         "problems": problems,
         "problem_title": title,
@@ -93,21 +96,26 @@ def section(
     }
 
 
+def primary_label(e: Experiment) -> str:
+    return next((c.label for c in e.columns if c.metric == e.primary), e.primary)
+
+
 def _subject(e: Experiment) -> str:
     datasets = list(dict.fromkeys(dataset_name(c.dataset) for c in e.configs()))
     return ", ".join(d.upper() for d in datasets[:3])
 
 
-def _legend(t: Table, primary: str) -> str:
+def _legend(t: Table, primary: str) -> tuple[str, str]:
+    """(how to read the cells, for above the table; where the numbers are from and how they are defined, for below)."""
     n = len(t.grid.seeds)
     if not n:
         return (
             "Settings of our configuration; second line: as the paper prints them, and the difference. Italics alone: "
             "printed only."
-        )
+        ), ""
     if all(c.metric.endswith("_p_value") for c in t.experiment.columns):
         test = f"Two-sided p of t-tests over {n} seeds, paired by seed, against the proposed method"
-        return f"{test}; second line: as reported."
+        return f"{test}; second line: as reported.", ""
     words = [f"Mean \u00b1 sample standard deviation (ddof = 1); the small figure is the number of runs, {n} wanted."]
     if any(c.best for _, _, c in t.grid):
         words.append("Bold: best of its block; underlined: second.")
@@ -127,13 +135,13 @@ def _legend(t: Table, primary: str) -> str:
         )
     if t.progress["missing"]:
         words.append("\u2013: not run yet.")
-    words.append(f"Data: {data_text(t)}.")
+    below = f"Data: {data_text(t)}."
     conventions: dict[str, dict[str, None]] = {}
     for c in t.layout.columns:
         if c.convention:
             conventions.setdefault(c.convention, {})[c.label] = None
     meanings = "; ".join(f"{', '.join(labels)}: {convention}" for convention, labels in conventions.items())
-    return " ".join(words) + (f" Conventions: {meanings}." if meanings else "")
+    return " ".join(words), below + (f" Conventions: {meanings}." if meanings else "")
 
 
 def _problems(t: Table) -> tuple[list[str], str]:
@@ -218,9 +226,9 @@ def provenance_rows(runs: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[t
         ("test_only", "test-only encoder"),
     ):
         values = Counter(
-            (str(r[field])[:12] if field in ("data_sha256", "commit", "code_hash") else str(r[field]))
+            (str(r[field])[:12] if field in ("data_sha256", "commit", "code_hash") else plain(r[field]))
             + (" (modified)" if field == "commit" and r.get("dirty") else "")
-            for r in runs if r.get(field) not in (None, "")
+            for r in runs if r.get(field) not in (None, "") and (field != "test_only" or r[field])
         )
         if values:
             rows.append((name, values.most_common(12)))

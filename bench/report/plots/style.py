@@ -4,7 +4,6 @@ The colours of the mixers are Okabe and Ito's, darkened to a contrast of about 3
 apart for colour-blind readers. On a dark page every colour has a lighter twin (`DARK`), and ink is the page's own.
 """
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.colors import to_hex, to_rgb
+
+from bench.report.words import pretty
 
 WIDTH = 6.9  # inches: the text width of a page; every figure has at least two panels, so none needs a column alone
 INK = "#000000"  # text and axes: the page's own colour
@@ -55,9 +56,6 @@ POSITIVE, NEGATIVE, NEUTRAL = "#3a7fc8", "#d1493c", "#7f7f7f"  # signs of labels
 WARNING = "#b8400b"
 
 _NAMED = [*METHODS.values(), *STEPS, *MODALITIES.values()]
-_SYMBOLS = {"delta": "\u03b4", "xi_1": "\u03be\u2081", "xi_2": "\u03be\u2082", "alpha": "\u03b1", "alpha_c": "\u03b1_c",
-            "alpha_mix": "\u03b1_mix", "gamma_1": "\u03b3\u2081", "tau": "\u03c4"}
-_WORD = re.compile(r"\b(" + "|".join(sorted(_SYMBOLS, key=len, reverse=True)) + r")\b")
 _LOCK = threading.Lock()  # matplotlib's settings are global: one drawing at a time
 
 
@@ -73,7 +71,7 @@ def steps(n: int) -> list[Look]:
 
 def symbols(text: str) -> str:
     """Names of parameters as the papers print them: "alpha" becomes its letter."""
-    return _WORD.sub(lambda m: _SYMBOLS[m[0]], text)
+    return pretty(text)
 
 
 def lighter(colour: str, share: float = 0.4) -> str:

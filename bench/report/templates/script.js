@@ -88,12 +88,18 @@
     const values = (r.v || []).filter(v => v !== null);
     const marks = r.q === undefined ? values : [...values, r.q];
     if (values.length < 2) return "";
-    const low = Math.min(...marks), high = Math.max(...marks), x = v => 6 + (width - 12) * (high > low ? (v - low) / (high - low) : .5);
+    const least = Math.min(...marks), most = Math.max(...marks), pad = (most - least || Math.abs(most) || 1) * .08, low = least - pad, high = most + pad;
+    const x = v => 14 + (width - 28) * (v - low) / (high - low);
     const mean = values.reduce((a, b) => a + b) / values.length;
-    return `<svg class="strip" width="${width}" height="22" role="img" aria-label="values of the seeds"><line x1="0" x2="${width}" y1="11" y2="11"/>` +
+    const unit = 10 ** Math.floor(Math.log10((high - low) / 2)), size = [1, 2, 5, 10].map(k => k * unit).find(s => (high - low) / s <= 4.5);
+    const ticks = []; for (let k = Math.ceil(low / size); k * size <= high; k++) ticks.push(k * size);
+    const places = Math.max(0, -Math.floor(Math.log10(size) + 1e-9));
+    return `<svg class="strip" width="${width}" height="40" role="img" aria-label="values of the seeds"><line x1="0" x2="${width}" y1="11" y2="11"/>` +
+      ticks.map(v => `<line x1="${x(v)}" x2="${x(v)}" y1="20" y2="24"/><text x="${x(v)}" y="36" text-anchor="middle">${v.toFixed(places).replace("-", MINUS)}</text>`).join("") +
       `<line class="mean" x1="${x(mean)}" x2="${x(mean)}" y1="3" y2="19"/>` +
       (r.q === undefined ? "" : `<line class="rep" x1="${x(r.q)}" x2="${x(r.q)}" y1="1" y2="21"/>`) +
-      values.map(v => `<circle cx="${x(v)}" cy="11" r="4"/>`).join("") + "</svg>";
+      values.map(v => `<circle cx="${x(v)}" cy="11" r="4"/>`).join("") + "</svg>" +
+      `<p class="strip-key"><i class="dot"></i>a seed <i class="bar-mean"></i>mean${r.q === undefined ? "" : ' <i class="bar-rep"></i>reported'}</p>`;
   }
   const word = {d: "done", f: "failed", s: "stale", m: "not run"};
   const seedRows = r => DATA.seeds[r.z || 0].map((s, i) => `<tr><td>${s}</td><td>${r.v && r.v[i] !== null ? r.v[i].toFixed(Math.abs(r.v[i]) < 2 ? 4 : 3).replace("-", MINUS) : (word[(r.s || "")[i]] === "done" ? "undefined" : word[(r.s || "")[i]] || "")}</td></tr>`).join("");
@@ -156,7 +162,15 @@
     document.body.classList.add("opened");
     measure();
     history.replaceState(null, "", "#" + td.id);
+    uncover(td);
     if (move) $(".close", panel).focus();
+  }
+  function uncover(td) {  // the drawer takes room: what was clicked stays in sight beside it
+    const box = td.closest(".scroll"), stub = td.parentElement.cells[0].offsetWidth;
+    const left = td.offsetLeft - stub - 4, right = td.offsetLeft + td.offsetWidth + 4 - box.clientWidth;
+    if (box.scrollLeft > left) box.scrollLeft = left; else if (box.scrollLeft < right) box.scrollLeft = right;
+    const top = td.getBoundingClientRect().top, low = innerWidth > 1000 ? innerHeight - 60 : innerHeight * .36;
+    if (top < 90 || top > low) scrollBy({top: top - (innerWidth > 1000 ? innerHeight / 2 : innerHeight * .22), behavior: "instant"});
   }
   function close() {
     if (panel.hidden) return;
