@@ -4,8 +4,8 @@ single workers and of whole process groups, then a full disk and a worker that h
     python benchmarks/soak.py [--kills 100] [--seeds 29] [--minutes 60]     # writes benchmarks/soak.json
 
 The jobs are LMF with every mixer on generated data, one epoch on a tenth of the clips: 7 mixers x --seeds. They run once
-undisturbed. Then two launchers share a second folder; a killed one is started again, and when all jobs are done before
-the kills are, the next round starts in a new folder. After every kill each result that was ever done must still be done,
+undisturbed. Then two launchers share a second folder; a killed one is started again, and when all jobs have ended before
+the kills have, the next round starts in a new folder. After every kill each result that was ever done must still be done,
 byte by byte the undisturbed one. After the last resume of a round all jobs are done, none failed, no process and no
 temporary file is left. --minutes ends the killing early; the record says how many kills there were.
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FILES = ("job.json", "metrics.json", "history.csv", "predictions.npz")
 HOW = ("parent", "worker", "group")
+FEW = 3  # seeds of the jobs on a full disk, and beside a job that hangs
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Soak:
     lost: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     workers: set[int] = field(default_factory=set)
+    rounds: list[dict[str, int]] = field(default_factory=list)
 
     def command(self, results: Path, workers: int, *more: str) -> list[str]:
         return [
@@ -67,9 +69,11 @@ class Soak:
         self.last = (self.work / f"launcher-{self.starts}.log").read_text(errors="replace")
         return code
 
-    def undisturbed(self) -> None:
-        assert self.finish(self.work / "undisturbed") == 0, self.last
-        self.reference = stored(self.work / "undisturbed")
+    def undisturbed(self, there: Path | None) -> None:
+        if there is None:
+            there = self.work / "undisturbed"
+            assert self.finish(there) == 0, self.last
+        self.reference = stored(there)
 
     def look(self, results: Path, known: dict[str, bytes]) -> None:
         """Everything done so far is still done, and as it was in the undisturbed run."""
@@ -82,8 +86,9 @@ class Soak:
     def round(self, results: Path, kills: int, draw: random.Random, pause: tuple[float, float], end: float) -> None:
         """Kill until all is done, the kills are used up or the time is; then resume once and look at everything."""
         known: dict[str, bytes] = {}
+        before = sum(self.kills.values())
         launchers = [self.start(results), self.start(results)]
-        while len(known) < len(self.reference) and sum(self.kills.values()) < kills and time.monotonic() < end:
+        while len(known) + len(failed(results)) < len(self.reference) and sum(self.kills.values()) < kills and time.monotonic() < end:
             time.sleep(draw.uniform(*pause))
             self.look(results, known)
             launchers = [p if p.poll() is None else self.start(results) for p in launchers]
@@ -92,6 +97,8 @@ class Soak:
         for p in launchers:
             p.kill()
             p.wait()
+        self.rounds.append({"kills": sum(self.kills.values()) - before, "done_before_the_last_resume": len(known),
+                            "killed_twice": len(failed(results))})
         self.resume(results)
         self.look(results, known)
         self.changed += [j for j, files in stored(results).items() if files != self.reference[j]]
@@ -120,12 +127,17 @@ class Soak:
         while (alive := [p for p in self.workers if running(p)]) and time.monotonic() < end:
             time.sleep(0.2)
         hidden = [str(p.relative_to(self.work)) for f in folders for p in f.rglob(".*")]
-        failed = [str(p.relative_to(self.work)) for f in folders for p in f.rglob("failed.json")]
-        return {"processes": [str(p) for p in alive], "temporary_files": hidden, "failed_jobs": failed}
+        not_done = [str(p.relative_to(self.work)) for f in folders for p in failed(f)]
+        return {"processes": [str(p) for p in alive], "temporary_files": hidden, "failed_jobs": not_done}
 
 
 def done(results: Path) -> list[Path]:
     return [p for p in results.glob("*/*/*/metrics.json") if not p.parent.name.startswith(".")]
+
+
+def failed(results: Path) -> list[Path]:
+    """Jobs whose worker was killed twice: theirs is a failure until it is tried again, as the last resume does."""
+    return [p for p in results.glob("*/*/*/failed.json") if not (p.parent / "metrics.json").exists()]
 
 
 def stored(results: Path) -> dict[str, dict[str, bytes]]:
@@ -196,10 +208,11 @@ def hung_job(soak: Soak, timeout: float = 60.0) -> dict[str, object]:
     os.kill(worker, signal.SIGSTOP)
     began = time.monotonic()
     code = p.wait()
-    failed = [json.loads(f.read_text())["error"] for f in results.rglob("failed.json")]
+    errors = [json.loads(f.read_text())["error"] for f in results.rglob("failed.json")]
+    others = len(done(results))
     again = soak.finish(results, 2, "--timeout", str(2 * timeout))
     return {
-        "timeout_seconds": timeout, "exit_code": code, "failed": failed, "others_done": len(soak.reference) - len(failed),
+        "timeout_seconds": timeout, "exit_code": code, "failed": errors, "others_done": others,
         "seconds": round(time.monotonic() - began), "exit_code_of_the_next_run": again,
         "identical_after_it": stored(results) == soak.reference,
     }
@@ -212,13 +225,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 16.0), help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--undisturbed", type=Path, metavar="DIR", help="results of an earlier undisturbed run of the same jobs")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="soak-"))
     began = time.monotonic()
     try:
         soak = Soak(work, seeds=args.seeds, seed=args.seed)
-        soak.undisturbed()
+        soak.undisturbed(args.undisturbed)
         print(f"undisturbed: {len(soak.reference)} jobs in {time.monotonic() - began:.0f} s", flush=True)
         draw, folders = random.Random(args.seed), []
         end = time.monotonic() + 60 * args.minutes
@@ -229,13 +243,15 @@ def main() -> None:
         left = soak.left(*folders)
         record = {
             "machine": f"{os.cpu_count()}-core {platform.machine()}", "python": platform.python_version(), "load": os.getloadavg(),
-            "jobs_per_round": len(soak.reference), "rounds": len(folders), "launchers_at_once": 2, "seed": args.seed,
+            "jobs_per_round": len(soak.reference), "rounds": soak.rounds, "launchers_at_once": 2, "seed": args.seed,
             "kills_asked": args.kills, "kills": dict(soak.kills), "launchers_started": soak.starts,
             "looks": soak.looks, "lost": soak.lost, "not_identical": soak.changed, "left_behind": left,
         }
         print(json.dumps(record), flush=True)
-        record["full_disk"] = full_disk(soak)
-        record["hung_job"] = hung_job(soak)
+        few = Soak(work, seeds=FEW, starts=soak.starts)
+        few.reference = {j: files for j, files in soak.reference.items() if int(j.rpartition("-s")[2]) < 1111 + FEW}
+        record["full_disk"] = {"jobs": len(few.reference), **full_disk(few)}
+        record["hung_job"] = {"jobs": len(few.reference), **hung_job(few)}
         record["seconds"] = round(time.monotonic() - began)
         args.out.write_text(json.dumps(record, indent=1) + "\n")
         print(json.dumps(record, indent=1))
