@@ -12,7 +12,7 @@ import pytest
 
 from bench import estimate, registry
 from bench.analysis.claims import ledger
-from bench.analysis.grid import config_of
+from bench.analysis.grid import Grid, config_of
 from bench.analysis.reported import load
 from bench.data.corruption import named, parse
 from bench.data.dataset import spec
@@ -328,3 +328,20 @@ def test_missing_components_are_not_run_and_raise_nothing(monkeypatch):
     assert config("samlml", "samlml", "mosi") is None and config("msmix", "lmf", "sims") is None
     assert samlml.run("mosi", "Multimodal Boosting") is None and samlml.run("mosi", "ITHP") is not None
     assert samlml.table4().rows == () and differences.PAGE.name == "hyperparameters.md"
+
+
+def test_the_released_ms_mix_stands_beside_each_block_and_takes_part_in_nothing():
+    for artefact in ("msmix-t1", "msmix-t2", "msmix-t3"):
+        e = EXPERIMENTS[artefact]
+        grid = Grid(e, (), ())
+        rows = [i for i, r in enumerate(e.rows) if r.method == "MS-Mix (release)"]
+        assert len(rows) == 6 and all(e.rows[i - 1].method == "MS-Mix" for i in rows)  # right after the printed one
+        ranked = {i for block in grid.blocks.values() for i in block}
+        assert not ranked & set(rows) and len(ranked) == 36
+        assert {grid.baseline(i, kind) for i in rows for kind in ("plain", "proposed")} == {None}
+        for i in rows:
+            (released,), (printed,) = e.rows[i].cells.values(), e.rows[i - 1].cells.values()
+            changed = {k: v for k, v in released.mixer_params.items() if printed.mixer_params.get(k) != v}
+            assert changed == {"variant": "release", "delta": 0.4}
+            latents = {k: v for k, v in released.backbone_params.items() if printed.backbone_params.get(k) != v}
+            assert latents == ({"include_one": True} if released.backbone in ("tfn", "lmf") else {})

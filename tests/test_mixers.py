@@ -11,6 +11,7 @@ from bench import registry
 from bench.errors import BenchError
 from bench.mixers import advmixup, manifold, msmix, multimix, none, powmix, sampling
 from bench.mixers.base import Mixer
+from bench.train.capturable import host_reads
 
 SIX = ("private_text", "private_vision", "private_audio", "shared_text", "shared_vision", "shared_audio")
 DIMS = {
@@ -25,6 +26,7 @@ MIXERS = {
     "multimix anisotropic": (multimix, {"n_mixed": 20, "anisotropic": True, "alpha_per_row": False}),
     "powmix": (powmix, {"n_mixed": 20}),
     "powmix as many": (powmix, {"n_mixed": None, "detach_weights": False, "mask_sharing": False}),
+    "powmix of the open code": (powmix, {"n_mixed": 20, "mask_rows": "redraw", "alpha_per": "column", "eps": 1e-5}),
     "advmixup": (advmixup, {}),
     "advmixup ungrouped": (advmixup, {"group": False}),
     "msmix": (msmix, {}),
@@ -49,6 +51,22 @@ def batch(dims, size, seed=0):
 
 def generator(seed=1):
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("kind", DIMS)
+@pytest.mark.parametrize("name", MIXERS)
+def test_no_mixer_reads_the_host_whatever_its_switches(name, kind):
+    module, params = MIXERS[name]
+    mixer, (latents, targets) = make(module, DIMS[kind], **params), batch(DIMS[kind], 16)
+
+    def step():
+        mixed = mixer.mix(latents, targets, g)
+        loss = mixed.loss(mixed.targets.detach()) if mixed.loss else mixed.targets.sum()
+        (loss + sum(v.square().mean() for v in mixed.latents.values()) + sum(mixed.losses.values())).backward()
+
+    g = generator()
+    step()  # what is made lazily is made
+    assert not host_reads(step)
 
 
 @pytest.mark.parametrize("size", [2, 3, 16])
