@@ -15,6 +15,7 @@ from bench import encoders, estimate, validate
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.corruption import refuse_evaluation
 from bench.data.dataset import fingerprint, is_synthetic, load, locate, spec
+from bench.data.recognise import instead
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.matrix import seeds as of_seeds
@@ -152,10 +153,10 @@ def _opened(found: Found, data_dir: Path | None) -> Found:
     if found.path is None:
         return found
     try:
-        load(found.dataset, found.features, data_dir)
+        data = load(found.dataset, found.features, data_dir, verify=False)  # the workers verify
     except BenchError as e:
         return Found(found.dataset, found.features, None, reason=str(e), unusable=True)
-    return found
+    return replace(found, provenance=data.provenance)
 
 
 def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
@@ -167,7 +168,9 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
             return Found(dataset, features, None, provenance="synthetic")
         path = locate(dataset, features, data_dir)
         if path is None:
-            raise BenchError(f"no {features} features of {dataset}" + (f" in {data_dir}" if data_dir else "; name their folder with --data"))
+            other = instead(data_dir, known.features[features]) if data_dir else "name their folder with --data"
+            where = f" in {data_dir}" if data_dir else ""
+            raise BenchError(f"no {features} features of {dataset}{where}{'; ' if other else ''}{other}")
         sha256 = fingerprint(dataset, features, path)
     except BenchError as e:
         return Found(dataset, features, None, reason=str(e))

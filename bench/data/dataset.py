@@ -56,6 +56,7 @@ def load(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     allow_leak: bool | None = None,
+    verify: bool = True,
 ) -> Dataset:
     """Find a dataset's feature file, check and convert it once, and map its arrays. Called again, for a file that was
     refused too, it costs what looking at sizes and times costs: plans call it to know what a file is worth.
@@ -63,7 +64,8 @@ def load(
     name: "mosi", or "synthetic-mosi" (generated, needs no data_dir), or "synthetic-mosi-full" (at the real sizes).
     features: a kind of feature file that the dataset's spec names. cache_dir: else $BENCH_CACHE, else
     ~/.cache/msa-bench. allow_leak: go on where splits share ids, which is among the warnings then; None: as
-    $BENCH_ALLOW_LEAK says.
+    $BENCH_ALLOW_LEAK says. verify: compare the cached arrays with what was written, and an official file with its hash,
+    once per process; a plan, which trains nothing, can do without.
     Raises DataError, in one line, if the file is missing, unsafe, damaged or of the wrong shape, or the disk is full.
     """
     known, file = spec(name), _file(name, features)
@@ -71,7 +73,7 @@ def load(
     path = _generated(name, features, where) if is_synthetic(name) else _found(name, features, data_dir)
     stamp = _stamp(file, path)
     sha256 = _sha256(file, path, where)
-    if of_file(known.name, features, sha256, file.sha256) == OFFICIAL:
+    if verify and of_file(known.name, features, sha256, file.sha256) == OFFICIAL:
         sha256 = _sha256(file, path, where, fresh=True)  # a note in the cache makes no file official
     key = f"{known.name}-{features}-{sha256[:24]}-r{reader.READER}"
 
@@ -96,7 +98,7 @@ def load(
 
     if (why := cache.refused(where, f"{key}-{_readers()}")) is not None:
         raise DataError(f"{path if why.startswith(':') else ''}{why}")
-    folder, meta = cache.folder(where, key, write)
+    folder, meta = cache.folder(where, key, write, verify)
     leaks = meta.get("leaks", [])
     if leaks and not (os.environ.get(ALLOW_LEAK) == "1" if allow_leak is None else allow_leak):
         raise DataError(f"{path}: {'; '.join(leaks)}; mend the splits, or say --allow-leak to go on, which reports show")
