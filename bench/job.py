@@ -23,7 +23,7 @@ from bench.matrix import Job
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Inputs
-from bench.models.parts.cost import gflops
+from bench.models.parts.cost import operations, parameters_by_paper
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.engine import choose
@@ -221,7 +221,8 @@ def _run(
         "parameters": sum(q.numel() for q in model.parameters()),
         "mixer_parameters": sum(q.numel() for q in mixer.parameters()),
         "test_only": bool(getattr(model, "test_only", False)),
-        "gflops": _gflops(c.id, model, data),
+        "parameters_paper": parameters_by_paper(model),
+        **_operations(c.id, model, data),
     }
     streams = Streams(
         order=numpy_stream(c.dataset, c.backbone, job.seed, "order"),
@@ -262,12 +263,13 @@ def _run(
     return metrics
 
 
-_counted: dict[str, float] = {}
+_counted: dict[str, dict[str, float]] = {}
 
 
-def _gflops(config: str, model: Backbone, data: Resident) -> float:
-    """GFLOPs per sample; counted once per config and process, as seeds do not differ in it."""
+def _operations(config: str, model: Backbone, data: Resident) -> dict[str, float]:
+    """GFLOPs per sample under both rules; counted once per config and process, as seeds do not differ in it."""
     if config not in _counted:
         rows = torch.arange(min(2, data.size("valid")), device=data.device)
-        _counted[config] = round(gflops(model, data.batch("valid", rows)), 6)
+        found = operations(model, data.batch("valid", rows))
+        _counted[config] = {"gflops": round(found.gflops, 6), "gflops_paper": round(found.paper, 6)}
     return _counted[config]

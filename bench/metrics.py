@@ -201,7 +201,7 @@ def weighted_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float
     return float(np.sum(n * (2 * hits / np.maximum(n + m, 1))) / len(truth))
 
 
-_LOWER = {"mae", "non0_mae", "params", "gflops", "kl", "loss_rise", "drop", "loss"}
+_LOWER = {"mae", "non0_mae", "params", "gflops", "params_ours", "gflops_ours", "kl", "loss_rise", "drop", "loss"}
 
 
 def higher_is_better(metric: str) -> bool:

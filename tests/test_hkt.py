@@ -6,6 +6,8 @@ import torch
 from bench.errors import BenchError
 from bench.models.base import Inputs
 from bench.models.hkt import STREAMS, Model, Params
+from bench.models.parts.cost import operations, parameters_by_paper
+from bench.models.parts.text import Hidden
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol, from_params
 from experiments.common import settings
@@ -27,6 +29,26 @@ def test_parameters_are_the_printed_numbers(dataset, printed):
     albert = transformers.AlbertModel(transformers.AlbertConfig(**sizes))
     count = sum(p.numel() for module in (make(dataset), albert) for p in module.parameters())
     assert count == printed and Model.with_pooler
+
+
+@pytest.mark.parametrize(("dataset", "length", "printed"), [("ur_funny", 64, 5.27), ("mustard", 77, 6.36)])
+def test_the_papers_counting_rules_give_the_printed_numbers(dataset, length, printed):
+    """SAM-LML Table 9, and Tables 2 and 3 again with a model that leaves the pooler out."""
+    transformers = pytest.importorskip("transformers")
+    sizes = dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072)
+    model = make(dataset, length).eval()
+    model.albert = transformers.AlbertModel(transformers.AlbertConfig(**sizes, attn_implementation="eager"), False).eval()
+
+    def forward(batch):
+        last = model.albert(batch["ids"]).last_hidden_state
+        return model.fuse(model.encode_hidden(Hidden(last, last, torch.ones(2, length)), batch).latents)
+
+    model.forward = forward
+    batch = {m: torch.randn(2, length, d) for m, d in (("audio", 60), ("vision", 36), ("hcf", 4))}
+    found = operations(model, {**batch, "ids": torch.ones(2, length, dtype=torch.long)})
+    assert round(found.paper, 2) == printed and found.gflops > 2 * found.paper
+    model.text_encoder = model.albert
+    assert parameters_by_paper(model) == {"ur_funny": 17_066_564, "mustard": 17_101_372}[dataset]
 
 
 def test_the_preparation_trains_each_encoder_by_its_own_loss_alone():

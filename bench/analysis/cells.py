@@ -18,7 +18,7 @@ BINARY = {"non0_acc2": "non0_f1", "has0_acc2": "has0_f1", "acc2": "f1"}  # accur
 CLASSES = ("acc3", "acc5", "acc7", "accuracy")  # accuracies without an F1 beside them
 ACCURACY = (*BINARY, *CLASSES)
 SCORES = (*ACCURACY, *BINARY.values(), "mae", "corr", "avg")  # what a model is judged by
-FIXED = ("params", "gflops")  # the same in every run of a config: these alone are compared without a test
+FIXED = ("params", "gflops", "params_ours", "gflops_ours")  # the same in every run of a config: these alone are compared without a test
 _PERCENT = {key for family in METRICS.values() for key, metric in family.items() if metric.percent}
 
 

@@ -19,7 +19,7 @@ NAN = float("nan")
 DONE, PARTIAL, UNDEFINED, FAILED, STALE, MISSING, NOT_RUN, NOT_RECORDED = (
     "done", "partial", "undefined", "failed", "stale", "missing", "not run", "not recorded"
 )
-_FROM_RUN = {"params": "parameters"}  # metric -> field of env.json, where the names differ
+_FROM_RUN = {"params": "parameters", "params_ours": "parameters", "gflops_ours": "gflops"}  # metric -> field of env.json, where the names differ
 
 
 @dataclass(frozen=True)
