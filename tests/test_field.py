@@ -170,6 +170,24 @@ def test_a_list_per_split_under_msenas_name_is_a_word_level_file(read):
         read(word_content())
 
 
+def test_a_split_per_file_and_named_parts(tmp_path):
+    from bench.data.convert import convert_file
+    from bench.data.recognise import recognise
+
+    data = word_content()
+    for split, samples in data.items():
+        named = [({"words": w, "facet": v, "covarep": a}, y, i) for (w, v, a), y, i in samples]
+        put(tmp_path / f"misa/{split}.pkl", named if split == "dev" else samples)
+    assert recognise(tmp_path / "misa/train.pkl")[0] == "one split of a word-level pickle (MAG-BERT, ITHP)"
+    convert_file(tmp_path / "misa", tmp_path / "a/mosi.pkl")
+    put(tmp_path / "b/mosi.pkl", data)
+    one, other = (load("mosi", "word", tmp_path / f, tmp_path / "cache") for f in "ab")
+    assert same(one, other, ("word_audio", "word_vision", "label")) and one.ids("valid") == other.ids("valid")
+    (tmp_path / "misa/dev.pkl").unlink()
+    with pytest.raises(DataError, match="dev.pkl: no such file"):
+        convert_file(tmp_path / "misa", tmp_path / "c.pkl")
+
+
 def test_labels_of_seven_columns_give_their_first(tmp_path):
     def file(columns):
         data = word_content()
@@ -268,3 +286,19 @@ def test_data_check_is_a_page(tmp_path, capsys):
     assert page.count("<svg") == 9 and "ridge on text" in page and "src=" not in page and "href=" not in page
     assert main(["data", "check", str(tmp_path / "data"), "--quick"]) == 0
     assert "a web page, saved in place of the file" in " ".join(capsys.readouterr().out.split())
+
+
+def test_plans_and_doctor_tell_what_a_file_is(tmp_path, capsys):
+    from bench.cli import main
+    from bench.data.tools import write_synthetic
+
+    write_synthetic(tmp_path / "data", ["mosi"], formats=["msena"])
+    put(tmp_path / "data/mosi.pkl", word_content())
+    (tmp_path / "data/MOSEI").mkdir()
+    (tmp_path / "data/MOSEI/aligned_50.pkl").write_bytes(b"<!DOCTYPE html>")
+    put(tmp_path / "data/SIMS/unaligned_39 (1).pkl", content())
+    assert main(["doctor", "--data", str(tmp_path / "data")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "+ mosi/unaligned: synthetic" in said and "+ mosi/word: unlisted" in said
+    assert "aligned_50.pkl: not a pickle (it starts with b'<!DOCTYPE html>'): a web page" in said
+    assert "unaligned_39 (1).pkl: move or rename it" in said

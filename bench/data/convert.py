@@ -1,6 +1,7 @@
 """Other people's files rewritten in a format that is read here.
 
     python -m bench.data.convert IN.pkl OUT.pkl     an aligned M-SENA file (with raw_text) as a word-level pickle
+    python -m bench.data.convert FOLDER OUT.pkl     train.pkl, dev.pkl and test.pkl (MISA, MMIM) as one word-level pickle
     python -m bench.data.convert IN.npz OUT.pkl     a pack of words as a word-level pickle
     python -m bench.data.convert IN.csv label.csv   a table with id, split, label and a text as M-SENA's label.csv
 
@@ -57,9 +58,12 @@ def convert_file(source: str | os.PathLike, target: str | os.PathLike, text: str
         ".npz": lambda: _pickled(word_pickle(_of_pack(_pack(source), source), {})),
         ".csv": lambda: _tabled(_label_table(source, text)),
     }
-    if source.suffix not in kinds:
+    if source.is_dir():
+        write = _pickled(_of_folder(source))
+    elif source.suffix not in kinds:
         raise DataError(f"{source}: cannot be converted; known: {', '.join(kinds)}")
-    write = kinds[source.suffix]()
+    else:
+        write = kinds[source.suffix]()
     part = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +124,17 @@ def _pack(source: Path) -> dict[str, np.ndarray]:
             return {k: file[k] for k in file.files if not k.endswith(("_text", "_text_bert"))}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{source}: cannot be read ({error})") from None
+
+
+def _of_folder(source: Path) -> dict[str, Any]:
+    """A split per file, as MISA and MMIM keep theirs, as one word-level file; the samples stay as they are."""
+    found = {}
+    for split, names in {"train": ("train",), "dev": ("dev", "valid"), "test": ("test",)}.items():
+        path = next((p for n in names if (p := source / f"{n}.pkl").is_file()), source / f"{names[0]}.pkl")
+        found[split] = load_pickle(path)
+        if not isinstance(found[split], (list, tuple)):
+            raise DataError(f"{path}: holds a {type(found[split]).__name__}; expected a list of samples")
+    return found
 
 
 def _of_pickle(data: Any, source: Path) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def recognise(path: Path) -> tuple[str, str]:
 
 
 def _of_content(data: Any) -> tuple[str, str]:
+    if isinstance(data, (list, tuple)) and data and "word-level" in (what := _of_samples(data)[0]):
+        return f"one split of {what}", "`bench data convert FOLDER OUT.pkl` joins train.pkl, dev.pkl and test.pkl"
     if not isinstance(data, Mapping):
         return f"a pickle of a {type(data).__name__}", "no reader for it"
     parts = [data[s] for s in _SPLITS if s in data]

@@ -2,7 +2,7 @@
 
 A dict train / dev / test of lists of samples ((words, visual, acoustic), label, segment): n words, visual [n, 47 or
 35], acoustic [n, 74], label [1, 1]. Where the inner tuple has a fourth element (MISA's files), the words are there
-and the first holds their numbers.
+and the first holds their numbers. It may be a dict instead (words, visual or facet, acoustic or covarep).
 
 Rules: every sample has words, and one row of visual and acoustic for each of them. The scripts that write such files
 set NaN to 0; a NaN, or an -inf in acoustic (COVAREP's log of silence), that is left is set to 0 and counted. Any other
@@ -73,9 +73,19 @@ def as_words(value: Any) -> list[str]:
     return [as_text(w) for w in as_list(value, "a list of words")]
 
 
+def _named(inner: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """words, visual and acoustic of a sample that names its parts. Raises ValueError where one is missing."""
+    found = []
+    for names in (("words", "text"), ("visual", "vision", "facet"), ("acoustic", "audio", "covarep")):
+        if (name := next((n for n in names if n in inner), None)) is None:
+            raise ValueError(f"none of {', '.join(map(repr, names))} among its parts")
+        found.append(inner[name])
+    return found[0], found[1], found[2]
+
+
 def _sample(sample: Any) -> tuple[list[str], Any, Any, np.ndarray, str]:
     inner, label, segment = sample
-    words, visual, acoustic, *actual = inner
+    words, visual, acoustic, *actual = _named(inner) if isinstance(inner, Mapping) else inner
     return as_words(actual[0] if actual else words), visual, acoustic, label_of(label), as_id(segment)
 
 
