@@ -208,7 +208,7 @@ def tune(
 def report(
     artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
     data: str | Path | None = None, out: str | Path | None = None, *, seeds: int | None = None, only: str | None = None,
-    variants: bool = False,
+    variants: bool = False, split: str = "test",
 ) -> Path:
     """Render what is stored; returns the path of index.html. `suite` None: the one that was run last. `seeds` and `only`
     show a part of it; `variants`: everything that ran with other settings is a row of its own."""
@@ -230,7 +230,7 @@ def report(
     folder = data or recall(store.root)
     rerun = Rerun(name, str(results), "DIR" if folder is None else str(folder))
     return build(
-        chosen, store, claimed(store, name, out), suite=name, data_hashes=hashes, seeds=seeds, adapted=departures, rerun=rerun,
+        chosen, store, claimed(store, name if split == "test" else f"{name}-{split}", out), suite=name, data_hashes=hashes, seeds=seeds, adapted=departures, rerun=rerun, split=split,
     )
 
 

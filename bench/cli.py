@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("artefacts", nargs="*", metavar="ARTEFACT")
     reporting.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: reports/<suite>)")
     reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
+    reporting.add_argument("--split", choices=["test", "valid"], default="test", help="whose values the tables show (default: test)")
     reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
     reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
     showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
@@ -390,7 +391,7 @@ def _report(args: argparse.Namespace) -> int:
     if args.settings or args.variant:
         raise BenchError("report shows what was run: --variants shows all that ran with other settings, --only a part; --set belongs to `bench run`")
     what = (args.artefacts, args.results, args.suite, args.data, args.out)
-    part = {"seeds": args.seeds, "only": args.only, "variants": args.variants}
+    part = {"seeds": args.seeds, "only": args.only, "variants": args.variants, "split": args.split}
     print(api.watch(args.watch, *what, lambda line: print(line, flush=True), **part) if args.watch else api.report(*what, **part))
     return 0
 

@@ -141,3 +141,32 @@ def test_an_empty_store_still_gives_tables(tmp_path):
     build(grids(), Store(tmp_path / "none"), tmp_path / "out", "paper", reported=planted.reported())
     tex = (tmp_path / "out" / "tall-t1.tex").read_text()
     assert r"Net\_0 \& 100\% \#0" in tex and " & --" in tex and "0 of 200 runs done" in tex
+
+
+def test_rows_that_nobody_ran_are_left_out_and_counted(tmp_path):
+    p = planted.write(tmp_path / "results", holes=False)
+    e = p.experiment
+    extra = tuple(replace(r, backbone="MISA", block="MISA", cells={"MOSI": planted.config("MISA", r.method)}) for r in e.rows[:5])
+    build([replace(e, rows=(*e.rows, *extra))], p.store, tmp_path / "out", "real", p.hashes, reported=p.reported)
+    tex = (tmp_path / "out" / "msmix-t1.tex").read_text()
+    assert "5 rows that nobody has run are left out." in tex and "MISA" not in tex and "GLoMo" in tex
+    assert tex.count("midrule") == 4, "one above the body, one between blocks"
+
+
+def test_the_reported_table_has_two_numbers_a_cell(tmp_path):
+    p = planted.write(tmp_path / "results", holes=False)
+    build([p.experiment], p.store, tmp_path / "out", "real", p.hashes, reported=p.reported)
+    out = tmp_path / "out"
+    assert "pm" in (out / "msmix-t1.tex").read_text().split("toprule")[1]
+    assert "pm" not in (out / "msmix-t1-reported.tex").read_text().split("toprule")[1]
+
+
+def test_the_document_needs_no_package_beyond_latex_base_and_recommended(tmp_path):
+    """lmodern is taken where it is; nothing else is outside of texlive-latex-base and -recommended."""
+    p = planted.write(tmp_path / "results", holes=False)
+    build([p.experiment], p.store, tmp_path / "out", "real", p.hashes)
+    master = (tmp_path / "out" / "master.tex").read_text()
+    used = {name for group in re.findall(r"\\usepackage(?:\[[^]]*\])?\{([^}]*)\}", master) for name in group.split(",")}
+    assert used <= {"inputenc", "fontenc", "lmodern", "geometry", "amssymb", "array", "booktabs", "graphicx", "pdflscape",
+                    "caption", "hyperref", "fancyhdr"}
+    assert r"\IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}" in master

@@ -80,3 +80,19 @@ def test_nothing_in_common_is_said_in_one_line(tmp_path):
     planted.finish(Store(tmp_path / "b"), job, planted.metrics(np.random.default_rng(0), 1111, 0.0), planted.env(1111))
     with pytest.raises(BenchError, match="no cell in common"):
         compare(tmp_path / "a", tmp_path / "b", tmp_path / "out")
+
+
+def test_lower_is_better_is_known_from_one_place_and_absent_settings_are_counted_once(tmp_path):
+    a, b = _folder(tmp_path / "a"), _folder(tmp_path / "b")
+    store = Store(tmp_path / "b")
+    other = Job(a[0].config.with_(train={"lr": 7.0}), 1111)
+    planted.finish(store, other, {**planted.metrics(np.random.default_rng(1), 1111, 0.0), "loss": 1.0}, planted.env(1111, data_sha256="c" * 64))
+    page = compare(tmp_path / "a", tmp_path / "b", tmp_path / "out").read_text()
+    assert "Only in B: 1 setting." in page and "Of 20 shared cells: identical 20." in page
+    assert "different data files" not in page, "the folders share no run that was made from other data"
+    head = page[page.index(">loss "):]
+    assert head.index("\u2193") < 40
+    body = page[page.index("<tbody>"):]
+    assert body.index("ms-mix") < body.index("lr=7"), "what both have comes first"
+    planted.finish(Store(tmp_path / "b"), Job(replace(b[0].config, versions={"train": 1}), 1111), planted.metrics(np.random.default_rng(0), 1111, 0.0), planted.env(1111, data_sha256="c" * 64))
+    assert "different data files where they share runs" in compare(tmp_path / "a", tmp_path / "b", tmp_path / "out").read_text()

@@ -279,3 +279,21 @@ def test_show_prints_a_job(tmp_path, monkeypatch, capsys):
     assert "metrics.json" in out and "msmix-t1 (suite quick): LMF + plain [rank8]" in out
     assert main(["show", str(store.folder(jobs[0]))]) == 0 and main(["show", jobs[0].id[:5]]) == 2
     assert "begin with" in capsys.readouterr().err and main(["show", "zzz"]) == 2
+
+
+# --- the other split ------------------------------------------------------------------------------------------------
+
+def test_validation_values_stand_in_csv_and_drawer_and_fill_the_tables_when_asked(tmp_path):
+    p = planted.write(tmp_path / "results", holes=False)
+    job = Job(p.experiment.rows[0].cells["MOSI"], 1111)
+    stored = p.store.metrics(job)
+    stored["valid"] = {k: v + 0.1 for k, v in stored["test"].items()}
+    p.store.begin(job)
+    p.store.finish(job, stored, pd.DataFrame({"epoch": [0]}), {"test_id": np.arange(3)}, planted.env(1111), ["done"])
+    pages = {s: build([p.experiment], p.store, tmp_path / s, "real", reported=p.reported, split=s).read_text() for s in ("test", "valid")}
+    first = {s: pd.read_csv(tmp_path / s / "msmix-t1.csv").iloc[0] for s in pages}
+    assert first["valid"]["mean"] == pytest.approx(first["test"]["valid_mean"]) == pytest.approx(first["test"]["mean"] + 100 * 0.1 / 5)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', pages["test"]).group(1))
+    record_ = data["cells"]["msmix-t1"][0]
+    assert record_["u"][0] == pytest.approx(record_["v"][0] + 10, abs=1e-3)
+    assert "<strong>VALIDATION</strong>" in pages["valid"] and '<span class="pr' not in pages["valid"] and '<span class="pr' in pages["test"]

@@ -36,6 +36,7 @@ class Cell:
     fixed: float = NAN
     text: str = ""  # of a setting that is not a number
     recorded: bool = True  # False: finished runs do not know this metric
+    valid: tuple[float, ...] = ()  # the same metric on the validation split, where the runs know it
 
     @cached_property
     def finite(self) -> tuple[float, ...]:
@@ -96,6 +97,12 @@ class Cell:
         """Sample standard deviation, ddof = 1."""
         return self.spread()
 
+    @property
+    def valid_mean(self) -> float:
+        """Mean over the seeds on the validation split; NaN where a run has none."""
+        found = [v for v in self.valid if math.isfinite(v)]
+        return math.fsum(found) / len(found) if self.shown and len(found) == self.n else NAN
+
     def by_seed(self) -> pd.Series:
         """Finite values, indexed by seed."""
         return pd.Series({s: v for s, v in zip(self.seeds, self.values) if math.isfinite(v)}, dtype=float)
@@ -104,11 +111,11 @@ class Cell:
 class Results:
     """The two frames of Store.frames, looked up by cell."""
 
-    def __init__(self, values: pd.DataFrame, runs: pd.DataFrame) -> None:
-        test = values[values["split"] == "test"]
-        self._values: dict[tuple[str, str], dict[int, float]] = {}
-        for config, metric, seed, value in zip(test["config"], test["metric"], test["seed"], test["value"]):
-            self._values.setdefault((config, metric), {})[seed] = float(value)
+    def __init__(self, values: pd.DataFrame, runs: pd.DataFrame, split: str = "test") -> None:
+        """split: whose values the cells hold. Validation values are kept beside them in any case."""
+        self.split = split
+        self._values = _by_cell(values[values["split"] == split])
+        self._valid = self._values if split == "valid" else _by_cell(values[values["split"] == "valid"])
         self.runs: dict[tuple[str, int], dict[str, Any]] = {
             (r["config"], r["seed"]): {k: v for k, v in r.items() if not (isinstance(v, float) and math.isnan(v))}
             for r in runs.to_dict("records")
@@ -148,7 +155,10 @@ class Results:
             scale * math.fsum(f.get(s, NAN) for f in found) if state == DONE else NAN
             for s, state in zip(wanted, states)
         )
-        return Cell((config,), wanted, states, values, recorded=DONE not in states or all(found))
+        valid: tuple[float, ...] = ()
+        if kept := self._valid.get((config.id, metric)) if not points else None:
+            valid = tuple(scale * kept.get(s, NAN) if state == DONE else NAN for s, state in zip(wanted, states))
+        return Cell((config,), wanted, states, values, recorded=DONE not in states or all(found), valid=valid)
 
     def _cost(self, config: Config, metric: str, wanted: tuple[int, ...]) -> dict[int, float]:
         """Costs are fields of the run, not metrics: parameters, seconds."""
@@ -161,6 +171,13 @@ class Results:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found[s] = float(value)
         return found
+
+
+def _by_cell(values: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for config, metric, seed, value in zip(values["config"], values["metric"], values["seed"], values["value"]):
+        found.setdefault((config, metric), {})[seed] = float(value)
+    return found
 
 
 def _setting(config: Config, column: Column) -> Cell:

@@ -42,7 +42,7 @@ def build(
     experiments: Sequence[Experiment], store: Store, out_dir: str | Path, suite: str,
     data_hashes: Mapping[tuple[str, str], str] | None = None, seeds: int | None = None,
     reported: pd.DataFrame | None = None, *, adapted: Sequence[str] = (), figures: Figures | None = None,
-    rerun: Rerun | None = None,
+    rerun: Rerun | None = None, split: str = "test",
 ) -> Path:
     """Render a report and return the path of its index.html.
 
@@ -50,7 +50,7 @@ def build(
     of the file at hand; results made from another file are stale. seeds: overrides each experiment's own number.
     reported: the papers' numbers, by default those of experiments/reported. adapted: lines on where the runs depart
     from the papers. figures: draws an artefact's figures; by default bench.report.figures where it exists. rerun: what
-    its commands to run a cell again say.
+    its commands to run a cell again say. split: "valid" shows what selection saw, beside no reported number.
     Raises BenchError where there is nothing to report or the folder cannot be written.
     """
     if not experiments:
@@ -61,7 +61,7 @@ def build(
         why = str(e.strerror).lower()
         raise BenchError(f"cannot write {out_dir}: {why}; choose another folder with --out") from None
     try:
-        return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures, rerun)
+        return _build(experiments, store, Path(out_dir), suite, data_hashes, seeds, reported, adapted, figures, rerun, split)
     finally:
         gc.unfreeze()
 
@@ -77,6 +77,7 @@ def _build(
     adapted: Sequence[str],
     figures: Figures | None,
     rerun: Rerun | None,
+    split: str,
 ) -> Path:
     for name, what in ((suite, "suite"), *((e.id, "artefact") for e in experiments)):
         check_slug(name, what)
@@ -86,7 +87,8 @@ def _build(
     values, runs = store.frames(jobs, data_hashes)
     computed = numbers.values(experiments, store, seeds)
     values = pd.concat([values, computed], ignore_index=True) if len(computed) else values
-    results, printed = Results(values, runs), Reported(reported)
+    results = Results(values, runs, split)
+    printed = Reported(reported if split == "test" else None)  # papers print test values: nothing else is compared with them
     tables = []
     for e in experiments:
         gc.freeze()  # statsmodels collects garbage in every Holm adjustment: it must not walk all that is here already
@@ -112,7 +114,7 @@ def _build(
     _write(out / "runs.csv", csv_text(_runs(runs, settings)))
     _write(out / "settings.csv", csv_text(settings_frame(settings)))
     _write(out / "master.tex", master_file(tables, texts, pdfs, suite))
-    mine, own = _claims(experiments, tables, reported)
+    mine, own = _claims(experiments, tables, reported) if split == "test" else (None, None)
     for name, lines in (("claims", mine), ("claims-on-printed-numbers", own)):
         if lines is not None:
             _write(out / f"{name}.csv", csv_text(lines))
@@ -131,6 +133,7 @@ def _build(
         ],
         rerun=rerun,
         settings=settings,
+        split=split,
     )
     _write(out / "index.html", page)
     return out / "index.html"

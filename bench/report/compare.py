@@ -17,7 +17,7 @@ import pandas as pd
 from bench.analysis.stats import Paired, Summary, holm, paired, summary
 from bench.errors import BenchError
 from bench.matrix import Column, Config, Job
-from bench.metrics import METRICS
+from bench.metrics import METRICS, higher_is_better
 from bench.names import csv_text
 from bench.report.html import asset, environment, rendered_at
 from bench.report.samples import family_of
@@ -37,6 +37,11 @@ class Difference:
     b: Summary
     paired: Paired
     holm: float = float("nan")
+
+    @property
+    def shared(self) -> bool:
+        """Whether both folders have it."""
+        return bool(self.a.n and self.b.n)
 
     @property
     def verdict(self) -> str:
@@ -85,7 +90,8 @@ def identity(config: Config) -> str:
 def differences(a: Side, b: Side) -> list[Difference]:
     """Every metric of every config that either folder has finished, Holm-adjusted over those that are not identical."""
     none, found = pd.Series(dtype=float), []
-    for key, metric in dict.fromkeys([*a.values, *b.values]):
+    keys = dict.fromkeys([*a.values, *b.values])
+    for key, metric in sorted(keys, key=lambda k: not (k in a.values and k in b.values)):  # shared ones first
         x, y = a.values.get((key, metric), none), b.values.get((key, metric), none)
         config = a.configs.get(key) or b.configs[key]
         found.append(Difference(config, metric, summary(x), summary(y), paired(y, x)))
@@ -102,6 +108,7 @@ def compare(a: str | Path, b: str | Path, out_dir: str | Path) -> Path:
     if not left.configs.keys() & right.configs.keys():
         raise BenchError(f"{a} and {b} have no cell in common")
     found = differences(left, right)
+    absent = {side: {d.config.id for d in found if not getattr(d, other).n} for side, other in (("a", "b"), ("b", "a"))}
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "compare.csv", csv_text(frame(found)).encode())
@@ -113,15 +120,16 @@ def compare(a: str | Path, b: str | Path, out_dir: str | Path) -> Path:
             style=asset("style.css"),
             a=str(a),
             b=str(b),
-            counts=Counter(d.verdict for d in found).most_common(),
+            counts=Counter(d.verdict for d in found if d.shared).most_common(),
+            absent=[(side, len(of)) for side, of in (("A", absent["a"]), ("B", absent["b"])) if of],
             tables=_tables(found),
-            cells=len(found),
+            cells=sum(d.shared for d in found),
             versions=versions,
             provenance=_provenance(left, right),
             rendered=rendered_at(),
             runs=[(side, Counter(s.runs["status"]).most_common()) for side, s in (("A", left), ("B", right))],
             synthetic=any("synthetic" in set(s.runs.get("provenance", ())) for s in (left, right)),
-        same_data=_hashes(left) == _hashes(right),
+        same_data=not _other_data(left, right),
         )
     )
     write_atomic(out / "index.html", page.encode())
@@ -189,7 +197,7 @@ def _column(config: Config, metric: str) -> Column:
     """How a metric is printed, from the conventions of its dataset."""
     rule = METRICS.get(family_of(config) or "", {}).get(metric)
     if rule is None:
-        return Column(metric, metric, percent=False, decimals=4)
+        return Column(metric, metric, percent=False, decimals=4, higher_is_better=higher_is_better(metric))
     return Column(
         metric,
         rule.label,
@@ -211,6 +219,7 @@ def _tables(found: Sequence[Difference]) -> list[dict[str, Any]]:
         metrics = list(dict.fromkeys(d.metric for d in members))
         columns = {m: _column(members[0].config, m) for m in metrics}
         rows: dict[str, dict[str, Any]] = {}
+        alone = {d.config.id for d in members if not d.shared}
         for d in members:
             rows.setdefault(d.config.id, {})[d.metric] = _cell(d, columns[d.metric])
         tables.append(
@@ -219,7 +228,7 @@ def _tables(found: Sequence[Difference]) -> list[dict[str, Any]]:
                 "columns": list(columns.values()),
                 "rows": [
                     (names[i], [cells.get(m) for m in metrics])
-                    for i, cells in sorted(rows.items(), key=lambda r: names[r[0]])
+                    for i, cells in sorted(rows.items(), key=lambda r: (r[0] in alone, names[r[0]]))
                 ],
             }
         )
@@ -254,9 +263,15 @@ def _cell(d: Difference, column: Column) -> dict[str, Any]:
     }
 
 
-def _hashes(side: Side) -> set[str]:
-    runs = side.runs
-    return set(runs.loc[runs["status"] == "done", "data_sha256"].dropna()) if "data_sha256" in runs else set()
+def _other_data(a: Side, b: Side) -> bool:
+    """Whether any run that both folders have finished was made from another data file."""
+    def hashes(side: Side) -> dict[tuple[str, int], str]:
+        of = {c.id: key for key, c in side.configs.items()}
+        runs = side.runs.to_dict("records")
+        return {(of[r["config"]], r["seed"]): r["data_sha256"] for r in runs if r["status"] == "done" and isinstance(r.get("data_sha256"), str) and r["config"] in of}
+
+    left, right = hashes(a), hashes(b)
+    return any(left[k] != right[k] for k in left.keys() & right.keys())
 
 
 def _provenance(a: Side, b: Side) -> list[tuple[str, Any, Any]]:

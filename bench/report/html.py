@@ -36,6 +36,12 @@ _ELSEWHERE = {
 }
 
 
+_VALIDATION = {
+    "head": "VALIDATION",
+    "text": "Every number on this page is of the validation split, which selection has seen: nothing is compared with the papers.",
+}
+
+
 @lru_cache
 def environment() -> jinja2.Environment:
     env = jinja2.Environment(
@@ -223,6 +229,7 @@ def page(
     unmatched: Sequence[str] = (),
     rerun: Rerun | None = None,
     settings: Mapping[str, Sequence[Setting]] | None = None,
+    split: str = "test",
 ) -> str:
     """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once."""
     tables = [s["table"] for s in sections]
@@ -247,7 +254,7 @@ def page(
         style=asset("style.css"),
         script=asset("script.js"),
         data=payload(tables, rerun, settings or {}),
-        banners=banners(tables),
+        banners=[*([_VALIDATION] if split == "valid" else []), *banners(tables)],
         lead=lead(tables, counts),
         cards=answer,
         heading=heading(answer),

@@ -6,12 +6,13 @@ line width and page height, so that no box is overfull.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
-from bench.report.layout import Layout, Line
+from bench.report.layout import Line
 from bench.report.tables import Table, data_text, number, runs_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED, Judged
-from bench.report.words import pretty
+from bench.report.words import count, pretty
 
 LONGEST = 60  # lines of a table before it is continued on another page
 
@@ -78,7 +79,7 @@ def comparison_file(table: Table, suite: str) -> str | None:
         )
     else:
         legend += " The data are not the published files, so no verdict is given."
-    return _file(table, suite, _ours, ": ours and reported", legend, below=_reported)
+    return _file(table, suite, _mean, ": ours and reported", legend, below=_reported)
 
 
 def _legend(table: Table) -> str:
@@ -105,13 +106,16 @@ def _legend(table: Table) -> str:
 
 
 def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) -> str:
-    e, layout = table.experiment, table.layout
+    e = table.experiment
     synthetic = table.provenance == "synthetic"
     done, all_runs = table.progress["done"], sum(table.progress.values())
     state = "" if not all_runs else f"Data: {escape(data_text(table))}. {done} of {all_runs} runs done." + (
         " Made with a test-only encoder." if table.test_only else "")
     parts = []
-    for k, lines in enumerate(_pages(layout)):
+    lines, left = _run_lines(table)
+    if left:
+        legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
+    for k, lines in enumerate(_pages(lines)):
         caption = f"{escape(e.title)}{suffix}{' (continued)' if k else ''}. {legend} {state}"
         if synthetic:
             caption = f"\\textbf{{SYNTHETIC DATA, not a result.}} {caption}"
@@ -130,10 +134,30 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
     )
 
 
-def _pages(layout: Layout) -> Iterable[list[Line]]:
+def _run_lines(table: Table) -> tuple[list[Line], int]:
+    """(lines that say something of runs or of the paper alone, how many others there are). The first line that is left
+    of a block opens it."""
+    def says(line: Line) -> bool:
+        found = [at for at in line.cells if at]
+        return not found or any(
+            table.judged[at].printed if table.cell(at).state == NOT_RUN else table.cell(at).state != "missing" for at in found
+        )
+
+    kept, blocks = [], set()
+    for line in table.layout.lines:
+        if says(line):
+            first = line.first if table.pivoted else line.row.block not in blocks
+            kept.append(replace(line, first=first, again=line.again and not first))
+            blocks.add(line.row.block)
+    if not kept:  # nothing of it was run: its frame stands for all of it
+        return list(table.layout.lines[:1]), len(table.layout.lines) - 1
+    return kept, len(table.layout.lines) - len(kept)
+
+
+def _pages(layout: Sequence[Line]) -> Iterable[list[Line]]:
     """The lines in portions of whole blocks, none longer than LONGEST unless a block is."""
     blocks: list[list[Line]] = []
-    for line in layout.lines:
+    for line in layout:
         if line.first or not blocks:
             blocks.append([])
         blocks[-1].append(line)
@@ -177,7 +201,7 @@ def _stub(line: Line, merged: bool, top: bool) -> list[str]:
     return [escape("" if line.again and not top and k == 0 else label) for k, label in enumerate(line.labels)]
 
 
-def _ours(table: Table, at: tuple[int, int]) -> str:
+def _ours(table: Table, at: tuple[int, int], spread: bool = True) -> str:
     if at is None:
         return ""
     cell, column, judged = table.cell(at), table.experiment.columns[at[1]], table.judged[at]
@@ -185,11 +209,16 @@ def _ours(table: Table, at: tuple[int, int]) -> str:
         return _hole(cell, judged)
     text = escape(cell.text) or _minus(number(cell.mean, column))
     text = f"\\textbf{{{text}}}" if cell.best else f"\\underline{{{text}}}" if cell.second else text
-    if math.isfinite(cell.std):
+    if spread and math.isfinite(cell.std):
         text += f"\\,{{\\scriptsize$\\pm$\\,{number(cell.std, column)}}}"
     marks = table.mark(at).replace("\u00b0", "\\circ")
     n = f"\\,{{\\tiny({runs_text(cell)})}}" if cell.n != cell.wanted and not cell.derived else ""
     return text + (f"$^{{{marks}}}$" if marks else "") + n
+
+
+def _mean(table: Table, at: tuple[int, int]) -> str:
+    """Our mean without its spread, which is in the other table: two numbers a cell are readable, three are not."""
+    return _ours(table, at, spread=False)
 
 
 def _hole(cell: Cell, judged: Judged) -> str:
@@ -209,7 +238,7 @@ def _reported(table: Table, at: tuple[int, int]) -> str:
     text = escape(judged.printed.text) + ("$^{\\dagger}$" if judged.printed.elsewhere else "")
     if math.isfinite(judged.delta):
         text += f" ({_minus(number(judged.delta, column, sign=True))}) {_SIGN.get(judged.status, '')}"
-    return f"{{\\scriptsize {text}}}"
+    return f"{{\\footnotesize {text}}}"
 
 
 def _minus(text: str) -> str:

@@ -11,8 +11,7 @@ WIDE = 11  # printed columns from which on the page is turned
 
 _MASTER = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[utf8]{inputenc}
-\usepackage[T1]{fontenc}
-\usepackage{lmodern}
+\IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}
 \usepackage[margin=18mm]{geometry}
 \usepackage{amssymb,array,booktabs,graphicx,pdflscape}
 \usepackage[font=small,labelfont=bf]{caption}

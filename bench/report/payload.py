@@ -114,6 +114,8 @@ def payload(tables: Sequence[Table], rerun: Rerun, settings: Mapping[str, Sequen
                     record |= {"c": [index[c.id] for c in cell.configs], "s": "".join(s[0] for s in cell.states)}
                     if cell.n:
                         record["v"] = [digits(v) for v in cell.values]
+                        if cell.valid and t.results.split != "valid":
+                            record["u"] = [digits(v) for v in cell.valid]
                 if z := seeds.setdefault(cell.seeds, len(seeds)):
                     record["z"] = z
                 if name := t.experiment.rows[at[0]].departs:

@@ -227,6 +227,7 @@ def frame(table: Table) -> pd.DataFrame:
                 "mean": cell.mean,
                 "std_ddof1": cell.std,
                 "std_ddof0": cell.spread(0),
+                "valid_mean": cell.valid_mean,
                 "best": cell.best,
                 "second": cell.second,
                 "seeds": ";".join(f"{s}:{v:.6g}" for s, v in zip(cell.seeds, cell.values) if math.isfinite(v)),

@@ -102,7 +102,8 @@
       `<p class="strip-key"><i class="dot"></i>a seed <i class="bar-mean"></i>mean${r.q === undefined ? "" : ' <i class="bar-rep"></i>reported'}</p>`;
   }
   const word = {d: "done", f: "failed", s: "stale", m: "not run"};
-  const seedRows = r => DATA.seeds[r.z || 0].map((s, i) => `<tr><td>${s}</td><td>${r.v && r.v[i] !== null ? r.v[i].toFixed(Math.abs(r.v[i]) < 2 ? 4 : 3).replace("-", MINUS) : (word[(r.s || "")[i]] === "done" ? "undefined" : word[(r.s || "")[i]] || "")}</td></tr>`).join("");
+  const validation = (r, i) => r.u ? `<td>${r.u[i] === null || r.u[i] === undefined ? "" : r.u[i].toFixed(Math.abs(r.u[i]) < 2 ? 4 : 3).replace("-", MINUS)}</td>` : "";
+  const seedRows = r => DATA.seeds[r.z || 0].map((s, i) => `<tr><td>${s}</td><td>${r.v && r.v[i] !== null ? r.v[i].toFixed(Math.abs(r.v[i]) < 2 ? 4 : 3).replace("-", MINUS) : (word[(r.s || "")[i]] === "done" ? "undefined" : word[(r.s || "")[i]] || "")}</td>${validation(r, i)}</tr>`).join("");
 
   /* ---- hover and focus: the seeds ---- */
   function showTip(td) {
@@ -148,7 +149,7 @@
     panel.innerHTML = `<button type="button" class="plain close" aria-label="close">\u00d7</button>
       <p class="eyebrow">${esc(w.artefact)}, ${esc(w.column)}</p><h2>${esc(w.row)}</h2>${r.x ? `<p><span class="chip departs">other settings</span> ${esc(r.x)}</p>` : ""}
       <p class="soft">${esc(w.convention)}</p><p class="big">${clone.innerHTML || "not run here"}</p>${strip(r, 300)}
-      ${r.c ? `<table class="seeds"><tr><th>seed</th><th>value</th></tr>${seedRows(r)}</table>` : ""}
+      ${r.c ? `<table class="seeds"><tr><th>seed</th><th>value</th>${r.u ? "<th>validation</th>" : ""}</tr>${seedRows(r)}</table>` : ""}
       <h3>Reported</h3>${pairs([["paper prints", esc(r.r || "no number here")], ["ours minus reported", num(r.d)], ["half-width", num(r.h)],
         ["difference / half-width", r.h ? num(r.d / r.h, 3) : ""], ["verdict", esc(r.j || "")], ["", esc(DATA.why[r.w] || "")]])}
       ${against("its default settings", r.e)}${against("the proposed method", r.p)}${against("the backbone alone", r.b)}
