@@ -28,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FILES = ("job.json", "metrics.json", "history.csv", "predictions.npz")
 HOW = ("parent", "worker", "group")
+PATIENCE = 60.0  # seconds that a launcher may take until a worker of its has a job
 FEW = 3  # seeds of the jobs on a full disk, and beside a job that hangs
 
 
@@ -89,10 +90,12 @@ class Soak:
         before = sum(self.kills.values())
         launchers = [self.start(results), self.start(results)]
         while len(known) + len(failed(results)) < len(self.reference) and sum(self.kills.values()) < kills and time.monotonic() < end:
+            launchers = [p if p.poll() is None else self.start(results) for p in launchers]
+            victim = draw.choice(launchers)
+            self.wait_for_work(victim, results, min(end, time.monotonic() + PATIENCE))
             time.sleep(draw.uniform(*pause))
             self.look(results, known)
-            launchers = [p if p.poll() is None else self.start(results) for p in launchers]
-            self.kill(draw.choice(launchers), draw.choice(HOW))
+            self.kill(victim, draw.choice(HOW))
             self.look(results, known)
         for p in launchers:
             p.kill()
@@ -103,6 +106,19 @@ class Soak:
         self.look(results, known)
         self.changed += [j for j, files in stored(results).items() if files != self.reference[j]]
         self.lost += [j for j in self.reference if j not in stored(results)]
+
+    def wait_for_work(self, launcher: subprocess.Popen, results: Path, end: float) -> None:
+        """Until a worker of the launcher has a job: a kill before that disturbs nothing, however busy the machine is."""
+        while time.monotonic() < end and launcher.poll() is None:
+            mine, owners = set(children(launcher.pid)), set()
+            for lock in results.glob("*/*/.*.lock"):
+                try:
+                    owners.add(json.loads(lock.read_text())["pid"])
+                except (OSError, ValueError, KeyError):
+                    continue
+            if mine & owners:
+                return
+            time.sleep(0.1)
 
     def resume(self, results: Path) -> None:
         """The last start: whatever was killed twice while it was its worker's is a failure until it is tried again."""
@@ -223,7 +239,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=29)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 16.0), help="seconds between two kills")
+    parser.add_argument("--pause", type=float, nargs=2, default=(0.0, 4.0), help="seconds from a worker's first sign of work to the kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--undisturbed", type=Path, metavar="DIR", help="results of an earlier undisturbed run of the same jobs")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -234,27 +250,30 @@ def main() -> None:
         soak = Soak(work, seeds=args.seeds, seed=args.seed)
         soak.undisturbed(args.undisturbed)
         print(f"undisturbed: {len(soak.reference)} jobs in {time.monotonic() - began:.0f} s", flush=True)
-        draw, folders = random.Random(args.seed), []
+        record = {
+            "machine": f"{os.cpu_count()}-core {platform.machine()}", "python": platform.python_version(),
+            "load": os.getloadavg(), "jobs_per_round": len(soak.reference), "launchers_at_once": 2, "seed": args.seed,
+            "kills_asked": args.kills,
+        }
+
+        def note(**more: object) -> None:
+            record.update(more, seconds=round(time.monotonic() - began))
+            args.out.write_text(json.dumps(record, indent=1) + "\n")
+            print(json.dumps(more), flush=True)
+
+        few = Soak(work, seeds=FEW)
+        few.reference = {j: files for j, files in soak.reference.items() if int(j.rpartition("-s")[2]) < 1111 + FEW}
+        note(full_disk={"jobs": len(few.reference), **full_disk(few)})
+        note(hung_job={"jobs": len(few.reference), **hung_job(few)})
+        soak.starts, draw, folders = few.starts, random.Random(args.seed), []
         end = time.monotonic() + 60 * args.minutes
         while sum(soak.kills.values()) < args.kills and time.monotonic() < end:
             folders.append(work / f"round-{len(folders)}")
             soak.round(folders[-1], args.kills, draw, tuple(args.pause), end)
-            print(f"round {len(folders)}: {dict(soak.kills)}, lost {soak.lost}, changed {soak.changed}", flush=True)
-        left = soak.left(*folders)
-        record = {
-            "machine": f"{os.cpu_count()}-core {platform.machine()}", "python": platform.python_version(), "load": os.getloadavg(),
-            "jobs_per_round": len(soak.reference), "rounds": soak.rounds, "launchers_at_once": 2, "seed": args.seed,
-            "kills_asked": args.kills, "kills": dict(soak.kills), "launchers_started": soak.starts,
-            "looks": soak.looks, "lost": soak.lost, "not_identical": soak.changed, "left_behind": left,
-        }
-        print(json.dumps(record), flush=True)
-        few = Soak(work, seeds=FEW, starts=soak.starts)
-        few.reference = {j: files for j, files in soak.reference.items() if int(j.rpartition("-s")[2]) < 1111 + FEW}
-        record["full_disk"] = {"jobs": len(few.reference), **full_disk(few)}
-        record["hung_job"] = {"jobs": len(few.reference), **hung_job(few)}
-        record["seconds"] = round(time.monotonic() - began)
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
-        print(json.dumps(record, indent=1))
+            note(
+                kills=dict(soak.kills), rounds=soak.rounds, launchers_started=soak.starts, looks=soak.looks, lost=soak.lost,
+                not_identical=soak.changed, left_behind=soak.left(*folders),
+            )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -84,7 +84,7 @@ def bench(tmp_path):
         p.stdout.close()
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=240):  # a busy machine takes its time
     end = time.time() + seconds
     while time.time() < end:
         if condition():
@@ -104,7 +104,7 @@ ONE_CELL = ("--only", "synthetic-mosi/lmf+none", "--seeds", "3")
 
 
 def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
-    long = ("--set", "train.max_epochs=60", "--set", "train.patience=60")
+    long = ("--set", "train.max_epochs=40", "--set", "train.patience=40")
     p = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/*/*/job.json")))  # in the folder that it is trained in
     workers = workers_of(p.pid)
@@ -115,7 +115,7 @@ def test_killed_worker_is_replaced_and_killed_launcher_resumes(tmp_path, bench):
     p.wait()
     done = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*/*/[!.]*/metrics.json")}
     again = bench("run", "msmix-t1", *ONE_CELL, *long, "--workers", "1", results=tmp_path)
-    out, _ = again.communicate(timeout=180)
+    out, _ = again.communicate(timeout=400)
     assert again.returncode == 0, out
     assert len(list(tmp_path.glob("*/*/[!.]*/metrics.json"))) == 3
     assert all(f.stat().st_mtime_ns == t for f, t in done.items()), "finished jobs must not run again"
