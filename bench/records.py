@@ -151,7 +151,7 @@ def _fits(key: str, value: Any) -> bool:
         return value is None or isinstance(value, str)
     if key in _FLAGS:
         return value is None or isinstance(value, bool)
-    if key.endswith(("_seconds", "_per_epoch", "_mb", "gflops", "parameters", "cpu_threads")):
+    if key.endswith(("_seconds", "_per_epoch", "_mb", "gflops", "parameters", "_paper", "cpu_threads")):
         return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300)
     if isinstance(value, list):
         return all(isinstance(v, str) for v in value)
