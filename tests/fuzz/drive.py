@@ -73,7 +73,8 @@ def _mutated(reader: str, seed: int) -> tuple:
 
 
 def read_many(reader: str, first: int, n: int) -> dict:
-    """Counts of outcomes, what was not refused clearly, read or warned of, seconds and peak memory."""
+    """Counts of outcomes, what was not refused clearly, read or warned of, seconds (making the file included) and peak
+    memory of the process."""
     counts: Counter[str] = Counter()
     bad, slowest, began = [], 0.0, time.monotonic()
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # thousands of small files: not what is tested
