@@ -16,6 +16,7 @@ from bench.analysis.stats import Across
 from bench.matrix import dataset_name
 from bench.provenance import OFFICIAL, UNLISTED
 from bench.report.glyphs import CSS
+from bench.report.leaderboard import boards
 from bench.report.payload import Rerun, payload
 from bench.report.sections import provenance_rows, run_parts, signed, status_parts
 from bench.report.settings import Setting
@@ -267,6 +268,7 @@ def page(
         claim_box=box,
         audit=list(audit),
         across=across_rows(sections),
+        boards=boards(tables),
         provenance=provenance_rows(runs),
         adapted=list(adapted),
         unmatched=list(unmatched),

@@ -39,6 +39,7 @@ class Unit:
     ours: Mapping[str, float]
     reported: Mapping[str, float]
     n: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[str, Sequence[float]] = field(default_factory=dict)  # our values, one per seed
 
     @property
     def ran(self) -> bool:
@@ -77,6 +78,7 @@ def units(tables: Sequence[Table]) -> list[Unit]:
                     {label[i]: c.mean for i, c in cells.items() if c.shown and not c.derived},
                     {label[i]: p.mean for i in label if (p := t.judged[i, j].printed)},
                     {label[i]: c.n for i, c in cells.items() if c.shown},
+                    {label[i]: c.finite for i, c in cells.items() if c.shown},
                 ))
     return found
 
