@@ -331,3 +331,13 @@ def test_tables_and_unknown_kinds(tmp_path):
     odd = replace(planted_figures.experiment("powmix-f3"), figure={"kind": "pie"})
     with pytest.raises(ValueError, match="powmix-f3: no figure of kind 'pie'"):
         figures.draw(odd, planted_figures.table(odd, store), store, tmp_path)
+
+
+def test_no_line_joins_categories(drawn):
+    """powmix-f3: an interval is not between two others; its means are points with their intervals as bars."""
+    axes = [a for a in drawn("powmix-f3").figure.axes if any("PowMix" in str(line.get_label()) for line in a.lines)]
+    assert axes
+    for a in axes:
+        means = next(line for line in a.lines if line.get_label() == "PowMix")
+        assert means.get_linestyle() == "None" and len(means.get_xdata()) == 5 and means.get_marker() != "None"
+        assert any(len(c.get_segments()) == 5 for c in a.collections if hasattr(c, "get_segments"))

@@ -4,7 +4,7 @@ A metric that only some panels have fills one grid in reading order; otherwise t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -161,7 +161,8 @@ def _panel(view: View, axes: Axes, place: Place, cells: list[Cell], columns: int
         drawn += found
         if any(s.n for s in found):
             shift = 0.0 if band else 1.6 * (k - (len(lines) - 1) / 2)
-            curve(axes, [every[i].x for i in mine], found, line.look, line.name, band, shift, line.thin)
+            own = line.look if names is None else replace(line.look, line="none")  # nothing lies between categories
+            curve(axes, [every[i].x for i in mine], found, own, line.name, band and names is None, shift, line.thin)
         points += [
             point(place.title, "line", line.name, every[i].variant, every[i].x, place.metric, s, view.cell(i, j).wanted)
             for i, s in zip(mine, found)
