@@ -373,3 +373,44 @@ def test_power_without_an_answer():
     for effect, sd in ((1.0, 0.0), (np.nan, 1.0), (1.0, np.nan)):
         assert np.isnan(seeds_needed(effect, sd)) and np.isnan(power(effect, sd, 5))
     assert np.isnan(power(1.0, 1.0, 1))
+
+
+# ---- one value per independent unit
+
+def _line(dataset, backbone, block, difference):
+    from bench.analysis.agreement import Rope
+    from bench.matrix import Row
+    from bench.report.significance import Line
+
+    rows = (Row(backbone, "ours"), Row(backbone, "other"))
+    pair = paired([0.8 + difference, 0.81 + difference], [0.8, 0.81])
+    return Line(block, "", "acc", *rows, pair, 0.5, Rope(2, 1.0), 5.0, dataset, 1)
+
+
+def test_rates_and_tables_of_one_dataset_are_one_value():
+    """Seven rates of three datasets are three units, and three cannot give a small p however often they are repeated."""
+    from bench.report.significance import across_cells
+
+    lines = [_line(d, "", f"MR={r}", 0.01) for d in ("mosi", "mosei", "sims") for r in range(7)]
+    (found,) = across_cells(lines).values()
+    assert found.n == 3 and found.wins == 3 and found.p == 0.25 and "smallest" in found.note
+    apart = across_cells([_line("mosi", b, "b", 0.01) for b in ("A", "B", "C", "D", "E", "F")])["other"]
+    assert apart.n == 6
+
+
+def test_seeds_needed_are_those_of_the_level_that_is_used(tmp_path):
+    assert seeds_needed(0.5, 1.0, alpha=0.05 / 20) > 1.5 * seeds_needed(0.5, 1.0)
+    from bench.analysis.grid import make_grid
+    from bench.analysis.results import Results
+    from bench.matrix import expand
+    from bench.report.significance import contrasts, family
+    from tests import planted
+
+    p = planted.write(tmp_path, holes=False)
+    grid = make_grid(p.experiment, Results(*p.store.frames(expand([p.experiment]))))
+    against = contrasts(grid, "proposed")
+    lines = family(grid, against)
+    m = sum(np.isfinite(c.holm) for c in against.values())
+    assert m == 12
+    for line in lines:
+        assert line.needed == seeds_needed(line.paired.difference, line.paired.std, alpha=0.05 / m)
