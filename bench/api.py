@@ -89,10 +89,12 @@ def run(
     seeds: int | None = None, timeout: float | None = None, retry_failed: bool = False, fail_fast: bool = False,
     keep_checkpoints: bool = False, progress: Notify = lambda outcome: None, say: Callable[[str], None] = lambda line: None,
     executor: Executor | None = None, command: Sequence[str] = ("bench.run",),
+    engine: str = "auto",
 ) -> Finished:
     """Run what a plan lacks; `progress` hears of every job as it ends, `say` why one is put off. `slots`: one entry per
     worker, "" for a CPU worker or the number of its GPU; `executor` (a cluster, say) takes their place. `timeout`: seconds
-    of a job; a job that failed for another limit is tried again. Ctrl-C, SIGTERM and SIGHUP end the workers; what was
+    of a job; a job that failed for another limit is tried again. `engine`:
+    train/engine.py; it changes no number. Ctrl-C, SIGTERM and SIGHUP end the workers; what was
     finished is kept."""
     if timeout is not None:
         check_timeout(timeout)
@@ -110,7 +112,7 @@ def run(
                 wanted.seconds["gpu" if any(where.slots) else "cpu"], timeout=timeout,
                 keep=lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast=fail_fast,
                 progress=_both(now.heard, progress), data=wanted.data,
-                measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say,
+                measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine,
             )
     ended = {o.job.id: o.status for o in outcomes}
     failed = [j for j in wanted.jobs if wanted.status[j.id] != DONE and store.status(j, wanted.data) == FAILED]

@@ -41,8 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         p.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
     planning.add_argument("--json", action="store_true", help="machine-readable output")
     running.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core, or per GPU slot)")
-    running.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
-    running.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
+    running.add_argument("--gpus", default="auto", metavar="0,1", help="GPUs to use, or none (default: all there are, else the CPU)")
+    running.add_argument("--per-gpu", type=_seats, default="auto", metavar="N", help="jobs at once on each GPU (default auto: as many as its memory and its idle time allow, measured while they run)")
+    running.add_argument("--engine", choices=("auto", "graph", "eager"), default="auto", help="how steps reach a GPU: CUDA graphs where they can be captured (auto), or else an error (graph), or never (eager); changes no number")
     _add_cluster(running)
     running.add_argument("--detach", action="store_true", help="go on in the background, without this terminal; `bench status` shows it")
     running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
@@ -58,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--tuning-seeds", type=_positive, default=1, metavar="N", help="seeds of each trial, from 101 (default 1)")
     tuning.add_argument("--objective", default="loss", metavar="METRIC", help="validation metric to choose by (default: the loss that training stops by)")
     tuning.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core)")
-    tuning.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use")
-    tuning.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="workers on each GPU (default 1)")
+    tuning.add_argument("--gpus", default="auto", metavar="0,1", help="GPUs to use, or none (default: all there are, else the CPU)")
+    tuning.add_argument("--per-gpu", type=_seats, default="auto", metavar="N", help="jobs at once on each GPU (default auto: as many as its memory and its idle time allow, measured while they run)")
     _add_cluster(tuning)
     tuning.add_argument("--detach", action="store_true", help="go on in the background, without this terminal")
     tuning.add_argument("--timeout", type=float, metavar="S", help="seconds after which a trial counts as failed")
@@ -149,6 +150,10 @@ def _version() -> str:
     from bench import __version__
 
     return f"bench {__version__}"
+
+
+def _seats(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def _positive(text: str) -> int:
@@ -273,12 +278,14 @@ def _run_jobs(args: argparse.Namespace) -> int:
     if jobs:
         training = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_retrain(args.retry_failed)]
         seconds = plan.remaining_seconds(training, device) / executor.workers
-        print(f"{len(jobs)} jobs on {executor.workers} {'GPU slots' if gpus else 'workers'}, about {clock(seconds)}", flush=True)
+        where = f"places on GPU {', '.join(map(str, gpus))} (--gpus none: on the CPU)" if gpus else "workers"
+        print(f"{len(jobs)} jobs on {executor.workers} {where}, about {clock(seconds)}", flush=True)
     progress = Progress(jobs, executor.workers, plan.seconds[device])
     try:
         found = api.run(
             plan, args.results, args.data, slots, args.seeds, args.timeout, args.retry_failed, args.fail_fast,
             args.keep_checkpoints, progress, progress.say, executor, ["bench", *args.given],
+            args.engine,
         )
     finally:
         progress.close()
@@ -357,16 +364,27 @@ def _tune(args: argparse.Namespace) -> int:
 
 def _slots(args: argparse.Namespace) -> tuple[list[int], tuple[str, ...]]:
     """The GPUs of --gpus, and one entry per worker."""
-    from bench.launch.local import device_slots
+    from bench.launch.local import SEATS, device_slots
 
-    try:
-        gpus = [int(g) for g in args.gpus.split(",") if g]
-    except ValueError:
-        raise BenchError(f"--gpus takes numbers such as 0,1, got '{args.gpus}'") from None
-    slots = device_slots(gpus, args.per_gpu, args.workers)
-    if gpus and not getattr(args, "dry_run", False):
+    gpus = _gpus(args.gpus)
+    auto = SEATS if args.executor == "local" else 1  # elsewhere a place is a process
+    per_gpu = auto if args.per_gpu == "auto" else args.per_gpu
+    slots = device_slots(gpus, per_gpu, args.workers)
+    if gpus and args.gpus != "auto" and not getattr(args, "dry_run", False):
         _check_gpus(gpus)
     return gpus, slots
+
+
+def _gpus(text: str) -> list[int]:
+    """The GPUs that --gpus names: "auto" all of the machine, "none" none."""
+    if text == "auto":
+        from bench.environment import gpus
+
+        return gpus()
+    try:
+        return [] if text in ("none", "") else [int(g) for g in text.split(",") if g]
+    except ValueError:
+        raise BenchError(f"--gpus takes numbers such as 0,1, or none, got '{text}'") from None
 
 
 def _check_gpus(gpus: list[int]) -> None:
@@ -374,7 +392,7 @@ def _check_gpus(gpus: list[int]) -> None:
 
     n = torch.cuda.device_count()
     if max(gpus) >= n:
-        raise BenchError(f"--gpus {','.join(map(str, gpus))}: this machine has {n} usable GPU{'s' if n != 1 else ''}; leave --gpus out to run on CPU")
+        raise BenchError(f"--gpus {','.join(map(str, gpus))}: this machine has {n} usable GPU{'s' if n != 1 else ''}; --gpus none runs on the CPU")
 
 
 def _report(args: argparse.Namespace) -> int:

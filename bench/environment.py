@@ -1,6 +1,7 @@
 """Where a number came from: code, library versions, device. Nothing here names a host, a user or a path."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
+_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/nvhost-gpu")  # Linux, WSL, Jetson
 
 
 @lru_cache
@@ -35,6 +37,15 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def gpus() -> list[int]:
+    """Numbers of the usable CUDA GPUs. Does not import torch on a machine that has none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not any(Path(p).exists() for p in _DRIVERS):
+        return []
+    import torch
+
+    return list(range(torch.cuda.device_count()))
 
 
 def device(name: str) -> dict[str, Any]:

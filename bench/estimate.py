@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench import registry
 from bench.matrix import Config, Job
 from bench.records import read_env
 from bench.store import DONE, STALE, Store
@@ -18,6 +19,7 @@ CPU, GPU = "cpu", "gpu"
 _FILE = Path(__file__).parents[1] / "experiments" / "hyperparameters" / "cost.toml"
 _SYNTHETIC = 5.0  # seconds of a job on small generated data
 _BASE = "base"
+_EPOCHS, _MOSI = 20, 1284
 
 
 @lru_cache
@@ -29,22 +31,37 @@ def _table() -> dict[str, Any]:
 
 def guess(c: Config, device: str = CPU) -> float:
     """Expected seconds of one training of a config: on one CPU core, or on a GPU by itself."""
-    if c.dataset.startswith("synthetic-") and not c.dataset.endswith("-full"):
+    if _small(c):
         return _SYNTHETIC
     dataset = c.dataset.removeprefix("synthetic-").removesuffix("-full")
     mine = _table().get(c.backbone, {})
-    entry = mine.get(f"{dataset}/{c.features}") or mine.get(dataset) or _table()["default"]["any"]
+    entry = mine.get(f"{dataset}/{c.features}") or mine.get(dataset)
+    if entry is None:  # a dataset that nobody has timed: as long as a timed one, sample for sample
+        timed = next((d for d in ("mosi", *mine) if d in mine and "/" not in d), None)
+        entry, scale = (mine[timed], _train_size(dataset) / _train_size(timed)) if timed else (_table()["default"]["any"], 1.0)
+        entry = {k: v * scale if k in (CPU, GPU) else v for k, v in entry.items()}
     minutes = entry[device] * c.fraction * _table()["encoders"].get(c.backbone_params.get("encoder", _BASE), 1.0)
     if device == GPU and "batch" in entry:
         minutes *= entry["batch"] / c.train.get("batch_size", entry["batch"])
-    return 60.0 * minutes
+    # the table's minutes are those of a training that stops by itself, after some twenty epochs
+    return 60.0 * minutes * min(c.train.get("max_epochs", _EPOCHS) / _EPOCHS, 1.0)
+
+
+@lru_cache
+def _train_size(dataset: str) -> int:
+    """Training samples of a dataset, as its spec says; MOSI's where nobody knows."""
+    try:
+        return registry.load("datasets", dataset).SPEC.sizes["train"] or _MOSI
+    except Exception:  # noqa: BLE001 - a dataset of a plugin that is gone, say
+        return _MOSI
 
 
 def seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store, device: str = CPU) -> dict[str, float]:
     """Expected seconds per config on a device: the mean of its own runs there, else of its (dataset, features,
-    backbone), else a guess."""
+    backbone), else what runs of its backbone on other data took per sample and epoch, else a guess."""
     own: dict[str, list[float]] = {}
     kin: dict[tuple[str, str, str], list[float]] = {}
+    cousins: dict[str, list[tuple[float, int]]] = {}  # backbone -> (seconds per sample and epoch, epochs)
     for j in jobs:
         if status[j.id] in (DONE, STALE):
             env = read_env(store.folder(j))
@@ -52,11 +69,30 @@ def seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store, device
             if wall and where == device:
                 own.setdefault(j.config.id, []).append(wall)
                 kin.setdefault(_kind(j.config), []).append(wall)
+                epochs = round(env.get("train_seconds", 0) / env["train_seconds_per_epoch"]) if env.get("train_seconds_per_epoch") else 0
+                if epochs:
+                    passes = epochs * max(_size(j.config), 1)
+                    cousins.setdefault(j.config.backbone, []).append((wall / passes, epochs))
     expected = {}
     for c in dict.fromkeys(j.config for j in jobs):
-        past = own.get(c.id) or kin.get(_kind(c))
-        expected[c.id] = sum(past) / len(past) if past else guess(c, device)
+        past, near = own.get(c.id) or kin.get(_kind(c)), cousins.get(c.backbone)
+        if past:
+            expected[c.id] = sum(past) / len(past)
+        elif near and not _small(c):
+            rate, epochs = (sum(x) / len(near) for x in zip(*near))
+            expected[c.id] = rate * _size(c) * min(epochs, c.train.get("max_epochs", epochs))
+        else:
+            expected[c.id] = guess(c, device)
     return expected
+
+
+def _small(c: Config) -> bool:
+    return c.dataset.startswith("synthetic-") and not c.dataset.endswith("-full")
+
+
+def _size(c: Config) -> float:
+    """Training samples of a config."""
+    return c.fraction * (120 if _small(c) else _train_size(c.dataset.removeprefix("synthetic-").removesuffix("-full")))
 
 
 def _kind(c: Config) -> tuple[str, str, str]:

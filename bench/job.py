@@ -30,6 +30,7 @@ from bench.train.engine import choose
 from bench.train.loop import Streams, predict, task_loss, training
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol, from_params
+from bench.train.turns import drive
 
 
 class JobTimeout(BenchError):
@@ -155,18 +156,7 @@ def run(
     leaving failed.json; a job is done only when its metrics.json exists. `on`: what the caller knows of the
     circumstances that a failure depends on (store.py: fail).
     """
-    turns = running(job, store, data_dir, device, keep, report, on, engine)
-    chosen = next(turns)
-    with chosen.context():
-        while True:
-            try:
-                next(turns)
-            except StopIteration as end:
-                return end.value
-            except Exception as e:
-                if turns.gi_frame is not None:  # a time limit that struck between two turns: the job records it
-                    turns.throw(e)
-                raise
+    return drive(running(job, store, data_dir, device, keep, report, on, engine))
 
 
 def running(

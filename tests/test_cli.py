@@ -55,7 +55,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, line, capsys, tmp_pa
 def test_gpus_that_are_not_there(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     code, _, err = run("run", "msmix-t1", "--only", "synthetic-mosi/lmf+none", "--gpus", "0", "--results", tmp_path, capsys=capsys)
-    assert code == 2 and "this machine has 0 usable GPUs; leave --gpus out to run on CPU" in err
+    assert code == 2 and "this machine has 0 usable GPUs; --gpus none runs on the CPU" in err
 
 
 def broken(folder, change):

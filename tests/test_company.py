@@ -6,7 +6,10 @@ import torch
 
 from bench.errors import BenchError
 from bench.job import JobTimeout, run, running
-from bench.launch.company import MOST, Company, Member, members
+from bench.launch.company import MOST, Admission, Company, Member
+from bench.launch.local import SEATS
+from bench.launch.process import Worker
+from bench.launch.worker import Task
 from bench.store import Store
 from tests.test_job import files, job
 
@@ -51,11 +54,70 @@ def test_one_members_failure_is_its_own(tmp_path):
     assert [store.status(j) for j in (bad, slow, good)] == ["failed", "failed", "done"]
 
 
-def test_as_many_members_as_memory_and_idle_time_allow():
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def fill(rate_of, free=2**40, used=2**30):
+    """Let jobs in for a minute on a device that gets rate_of(jobs) turns done in a second; how many came in."""
+    clock = Clock()
+    admission, under_way = Admission(clock), 0
+    for _ in range(600):
+        clock.now += 0.1
+        for _ in range(int(0.1 * rate_of(under_way))):
+            admission.turn()
+        under_way += admission.another(under_way, free - under_way * used, under_way * used)
+    return under_way
+
+
+def test_a_gpu_takes_as_many_jobs_as_pay():
+    assert fill(lambda n: 1000 * n) == MOST  # every job adds its own rate
+    assert fill(lambda n: 1000 * min(n, 8)) == 9  # the ninth adds nothing: it is the last
+    assert fill(lambda n: 1000) == 5  # one fills the device; nobody knows before the fifth
+
+
+def test_a_gpu_takes_as_many_jobs_as_its_memory_holds():
     gib = 2**30
-    assert members(64 * gib, gib, busy=0.2) == 10  # twice what keeps it busy
-    assert members(4 * gib, gib, busy=0.2) == 3  # nine tenths of the memory
-    assert members(64 * gib, gib, busy=0.95) == 1 and members(64 * gib, gib, busy=0.0) == MOST
-    assert members(gib // 2, gib, busy=0.1) == 1
+    assert fill(lambda n: 1000 * n, free=8 * gib, used=gib) == 7  # 1.3 of a job's memory stay free before another comes
+    assert fill(lambda n: 1000 * n, free=gib, used=gib) == 1
+
+
+def test_a_gpu_is_offered_as_many_jobs_as_a_process_takes():
+    assert SEATS == MOST
+
+
+def test_a_company_has_at_least_one_member():
     with pytest.raises(BenchError, match="at least one member"):
         Company(lambda: None, 0)
+
+
+def test_a_process_serves_several_tasks_at_once_and_ends_with_its_last_connection(tmp_path):
+    """The launcher's side of a GPU's process, here on the CPU: two seats, three tasks, one of which fails."""
+    jobs = [job("lmf", "msmix", max_epochs=1), job("lmf", "none", lr=1e30, max_epochs=2), job("lmf", "none", max_epochs=1)]
+    alone = Store(tmp_path / "alone")
+    run(jobs[0], alone)
+    store = Store(tmp_path / "together")
+    store.root.mkdir()
+    first = Worker("", seats=2)
+    try:
+        first.send(Task(jobs[0], str(store.root)))
+        first.others[0].send(Task(jobs[1], str(store.root)))
+        second = heard(first.others[0])
+        first.others[0].send(Task(jobs[2], str(store.root), timeout=60.0))
+        outcomes = [heard(first), second, heard(first.others[0])]
+        assert [o.status for o in outcomes] == ["done", "failed", "done"] and "diverged" in outcomes[1].error
+        assert files(alone, jobs[0]) == files(store, jobs[0])
+    finally:
+        for w in (first, *first.others):
+            w.connection.close()
+        assert first.process.wait(20) == 0
+
+
+def heard(worker):
+    while True:
+        outcome = worker.receive()
+        if outcome is not None:
+            return outcome

@@ -11,15 +11,17 @@ A fault on the device ends everybody in the process. Whoever runs companies runs
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
 
 from bench.errors import BenchError
+from bench.train.turns import is_engine
 
-MOST = 24  # jobs in one process: beyond that the host's launches are the limit
+MOST = 16  # jobs in one process: beyond that the host's launches are the limit
 
 
 class _Random:
@@ -59,25 +61,24 @@ class Member:
     done: Callable[[Any, BaseException | None], None]
     deadline: float = math.inf  # by time.monotonic
     engine: Any = None
-    random: _Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.random = _Random(self.device)
+    random: _Random | None = None
+    handed: bool = False  # the last turn handed a step to the device
 
     def turn(self) -> bool:
         """Take one turn; whether the job goes on."""
         try:
-            if self.engine is not None and time.monotonic() > self.deadline:
-                from bench.job import JobTimeout
+            self.random = self.random or _Random(self.device)
+            with self.random.in_place(), self.engine.context() if self.engine else nullcontext():
+                if self.engine is not None and time.monotonic() > self.deadline:
+                    from bench.job import JobTimeout
 
-                with self.engine.context():
-                    self.turns.throw(JobTimeout("ran past --timeout"))
-            with self.random.in_place():
-                if self.engine is None:
-                    self.engine = next(self.turns)
-                    return True
-                with self.engine.context():
-                    next(self.turns)
+                    self.deadline = math.inf
+                    value = self.turns.throw(JobTimeout("ran past its time limit"))
+                else:
+                    value = next(self.turns)
+            if is_engine(value):
+                self.engine = value
+            self.handed = value is True
             return True
         except StopIteration as end:
             self.done(end.value, None)
@@ -87,7 +88,8 @@ class Member:
 
 
 class Company:
-    """Members that take turns. `more` gives the next job's member, or None; at most `size` are under way."""
+    """Members that take turns. `more` gives the next job's member, or None for no further one; at most `size` are under
+    way."""
 
     def __init__(self, more: Callable[[], Member | None], size: int) -> None:
         if size < 1:
@@ -105,6 +107,140 @@ class Company:
                 if member is not None:
                     self.members.append(member)
             self.members = [m for m in self.members if m.turn()]
+
+
+def serve(connections: list[Connection], device: str) -> None:
+    """Run the tasks that come in by each connection, one at a time for each and all in company, and send back how they
+    ended. Returns when every connection is closed. MOST connections, or more, on a GPU: as many tasks at once as
+    `Admission` lets in."""
+    under_way: dict[Connection, Member] = {}
+    held: dict[Connection, Any] = {}  # tasks that have not been let in
+    admission = Admission() if device and len(connections) >= MOST else None
+    rounds, said = 0, time.monotonic()
+    while connections:
+        rounds += 1
+        if not under_way or rounds % _LISTEN == 0:
+            listening = [c for c in connections if c not in under_way and c not in held]
+            for c in wait(listening, 0 if under_way or held else None):
+                try:
+                    held[c] = c.recv()
+                except (EOFError, OSError):
+                    connections.remove(c)
+            for c in list(held):
+                if admission is None or admission.another(len(under_way), *_memory()):
+                    under_way[c] = _member(c, held.pop(c), device)
+            if time.monotonic() - said > _PATIENCE:
+                said = time.monotonic()
+                for c, task in held.items():
+                    if task.timeout is not None:  # its time has not begun
+                        c.send(None)
+        for c, member in list(under_way.items()):
+            if not member.turn():
+                del under_way[c]
+            elif admission is not None and member.handed:
+                admission.turn()
+
+
+def _memory() -> tuple[int, int]:
+    """(free bytes of the GPU, bytes this process holds)."""
+    return torch.cuda.mem_get_info()[0], torch.cuda.memory_reserved()
+
+
+_LISTEN = 64  # rounds of turns between two looks at what has come in
+_PATIENCE = 30.0  # seconds between two signs of life for a task that waits
+
+
+def _member(connection: Connection, task: Any, device: str) -> Member:
+    from bench.launch.worker import Outcome, task_turns
+
+    def limit(seconds: float | None) -> None:
+        connection.send(seconds)
+        member.deadline = math.inf if seconds is None else time.monotonic() + seconds
+
+    def done(outcome: Any, error: BaseException | None) -> None:
+        connection.send(outcome or Outcome(task.job, "failed", 0.0, f"{type(error).__name__}: {error}"))
+
+    turns = task_turns(task, limit if task.timeout is not None else lambda seconds: None, signals=False)
+    member = Member(task.job.id, turns, torch.device("cuda:0" if device else "cpu"), done)
+    return member
+
+
+class Admission:
+    """Whether a GPU takes one more job, from what is measured: the memory that jobs take there, and the turns that all
+    of them together got done in a second. The first FIRST come in at once; then one at a time, as long as the last one
+    raised the rate by a twentieth and there is memory for another. Once it is full it stays at that number."""
+
+    FIRST, WINDOW, GAIN = 4, 1.5, 1.05
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self.full = clock, MOST
+        self._best, self._turns, self._since, self._at = 0.0, 0, clock(), 0
+
+    def turn(self) -> None:
+        """A step was handed to the device."""
+        self._turns += 1
+
+    def another(self, under_way: int, free: int, used: int) -> bool:
+        """free, used: bytes of the device; used by this process."""
+        now = self._clock()
+        if under_way and free < 1.3 * used / under_way:
+            return False
+        if under_way >= self.full:
+            return False
+        if under_way < self.FIRST:
+            self._begin(now, under_way)
+            return True
+        if self._at != under_way:  # the company has changed: measure anew
+            self._begin(now, under_way)
+        if now - self._since < self.WINDOW:
+            return False
+        rate = self._turns / (now - self._since)
+        if self._best and rate < self.GAIN * self._best:
+            self.full = under_way
+            return False
+        self._best = rate
+        self._begin(now, under_way + 1)
+        return True
+
+    def _begin(self, now: float, under_way: int) -> None:
+        self._turns, self._since, self._at = 0, now, under_way
+
+
+def serve(connections: list[Connection], device: str) -> None:
+    """Run the tasks that come in by each connection, one at a time for each and all in company, and send back how they
+    ended. Returns when every connection is closed."""
+    under_way: dict[Connection, Member] = {}
+    rounds = 0
+    while connections:
+        rounds += 1
+        if not under_way or rounds % _LISTEN == 0:
+            idle = [c for c in connections if c not in under_way]
+            for c in wait(connections if not under_way else idle, None if not under_way else 0):
+                try:
+                    under_way[c] = _member(c, c.recv(), device)
+                except (EOFError, OSError):
+                    connections.remove(c)
+        for c, member in list(under_way.items()):
+            if not member.turn():
+                del under_way[c]
+
+
+_LISTEN = 64  # rounds of turns between two looks at what has come in
+
+
+def _member(connection: Connection, task: Any, device: str) -> Member:
+    from bench.launch.worker import Outcome, task_turns
+
+    def limit(seconds: float | None) -> None:
+        connection.send(seconds)
+        member.deadline = math.inf if seconds is None else time.monotonic() + seconds
+
+    def done(outcome: Any, error: BaseException | None) -> None:
+        connection.send(outcome or Outcome(task.job, "failed", 0.0, f"{type(error).__name__}: {error}"))
+
+    turns = task_turns(task, limit if task.timeout is not None else lambda seconds: None, signals=False)
+    member = Member(task.job.id, turns, torch.device("cuda:0" if device else "cpu"), done)
+    return member
 
 
 def members(memory: int, of_one: int, busy: float) -> int:

@@ -33,6 +33,7 @@ def run_jobs(
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
     measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
     expected: Mapping[str, float] | None = None, bring_back: bool = False, send_data: bool = False,
+    engine: str = "auto",
 ) -> list[Outcome]:
     """As bench.launch.local.run_jobs, on the workers of a Dask client. expected: config id -> seconds; the longest start
     first. bring_back: workers do not see the results folder, this process writes it. send_data: a feature file that a
@@ -42,7 +43,7 @@ def run_jobs(
     tasks = {
         j.id: Task(
             j, str(store.root.absolute()), str(data_dir.absolute()) if data_dir else None, None, timeout, keep(j),
-            (data or {}).get((j.config.dataset, j.config.features)), measures(j),
+            (data or {}).get((j.config.dataset, j.config.features)), measures(j), engine=engine,
         )
         for j in jobs
     }

@@ -23,13 +23,14 @@ from bench.matrix import Job
 from bench.measure.needs import Measure
 from bench.store import Store
 
+SEATS = 16  # jobs at once that a GPU is offered where nobody says how many; company.py takes as many as pay (its MOST)
 _POLL = 2.0  # seconds after which a job that another run has is asked for again
 
 
 def device_slots(gpus: Sequence[int], per_gpu: int, workers: int | None) -> tuple[str, ...]:
     """One entry per worker: the value of its CUDA_VISIBLE_DEVICES ("" on CPU).
 
-    With GPUs: per_gpu workers on each. Without: `workers`, by default one per core.
+    With GPUs: per_gpu on each, which share a process (company.py). Without: `workers`, by default one per core.
     """
     if per_gpu < 1 or (workers is not None and workers < 1):
         raise BenchError("--workers and --per-gpu must be at least 1")
@@ -48,6 +49,7 @@ def run_jobs(
     keep: Callable[[Job], tuple[str, ...]] = lambda job: (), fail_fast: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
     measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
+    engine: str = "auto",
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends, `say` hears why one is put off. Ctrl-C ends the
     workers and is re-raised: finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256
@@ -57,7 +59,7 @@ def run_jobs(
     def task(j: Job) -> Task:
         return Task(
             j, str(store.root), str(data_dir) if data_dir else None, "", timeout, keep(j),
-            (data or {}).get((j.config.dataset, j.config.features)), measures(j),
+            (data or {}).get((j.config.dataset, j.config.features)), measures(j), engine=engine,
         )
 
     sweep_results(store.root)
@@ -132,18 +134,37 @@ class _Pool:
         return None
 
     def _start(self, task: Task, say: Callable[[str], None]) -> Iterator[Outcome]:
+        for w in [i for i in self.idle if i.process.poll() is not None]:  # its process died with another's task
+            self.idle.remove(w)
+            w.end()
+            self.free.append(w.device)
         for w in self.idle:
-            if w.device == task.device:
+            if w.device == task.device and not (task.alone and task.device):
                 self.idle.remove(w)
                 break
         else:
-            self.free.remove(task.device)
-            w = Worker(task.device)
+            w = self._worker(task)
         self.running[w.connection] = w
         try:
             w.send(task)
         except OSError:
             yield from self._died(w, say)
+
+    def _worker(self, task: Task) -> Worker:
+        """A new worker on a device; where several share a GPU, one process for all of them (company.py). A suspect has
+        a process of its own, and the device for itself: the others' is ended."""
+        if task.alone and task.device:
+            for idle in [i for i in self.idle if i.device == task.device]:
+                self.idle.remove(idle)
+                idle.end()
+                self.free.append(idle.device)
+        seats = self.free.count(task.device) if task.device and not task.alone else 1
+        self.free.remove(task.device)
+        w = Worker(task.device, seats)
+        for other in w.others:
+            self.free.remove(task.device)
+            self.idle.append(other)
+        return w
 
     def _hear(self, w: Worker, say: Callable[[str], None]) -> Iterator[Outcome]:
         task = w.task

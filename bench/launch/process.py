@@ -4,6 +4,7 @@ It ends with its parent, however that ends: the kernel kills it (Linux), and the
 everywhere. A worker that dies says by its exit what killed it, so a crash is charged to the job that it was running.
 """
 
+import copy
 import ctypes
 import json
 import os
@@ -20,29 +21,38 @@ from bench.launch.worker import Outcome, Task, run_task
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; serve([int(n) for n in sys.argv[1].split(chr(44))], int(sys.argv[2]))"
 _STARTUP = 120.0  # seconds that a worker may take for what comes before a job's time limit begins: imports, the data file
 _GRACE = 10.0  # seconds past a limit after which a worker that does not answer is killed
 
 
 class Worker:
-    """The launcher's end. `task` is what it is running, None while it is idle."""
+    """The launcher's end. `task` is what it is running, None while it is idle. `seats`: of a process that runs several
+    tasks at once (company.py) this is the first, and `others` are the rest; they live and die together."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, seats: int = 1) -> None:
         self.device, self.task, self.deadline = device, None, None
-        ours, theirs = socket.socketpair()
+        pairs = [socket.socketpair() for _ in range(seats)]
+        numbers = ",".join(str(theirs.fileno()) for _, theirs in pairs)
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": device, **({} if device else dict.fromkeys(_ONE_THREAD, "1"))}
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the launcher's; a child inherits this
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)],
+                [sys.executable, "-c", _START, numbers, str(os.getpid()), json.dumps(sys.path)],
                 stdin=subprocess.DEVNULL, stdout=sys.__stderr__.fileno() if _usable(sys.__stderr__) else subprocess.DEVNULL,
-                env=env, pass_fds=[theirs.fileno()],
+                env=env, pass_fds=[theirs.fileno() for _, theirs in pairs],
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            theirs.close()
-        self.connection = Connection(ours.detach())
+            for _, theirs in pairs:
+                theirs.close()
+        self.connection, *rest = (Connection(ours.detach()) for ours, _ in pairs)
+        self.others = [self._seat(c) for c in rest]
+
+    def _seat(self, connection: Connection) -> "Worker":
+        seat = copy.copy(self)
+        seat.connection, seat.others = connection, []
+        return seat
 
     def send(self, task: Task) -> None:
         """Start a task. OSError where the worker is dead."""
@@ -93,11 +103,16 @@ def _usable(stream: object) -> bool:
     return True
 
 
-def serve(fd: int, parent: int) -> None:
+def serve(fds: list[int], parent: int) -> None:
     """The worker's end: run what is sent until the launcher is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent)
-    connection, tasks = Connection(fd), queue.SimpleQueue()
+    if len(fds) > 1:
+        from bench.launch import company
+
+        company.serve([Connection(fd) for fd in fds], os.environ["CUDA_VISIBLE_DEVICES"])
+        os._exit(0)
+    connection, tasks = Connection(fds[0]), queue.SimpleQueue()
 
     def listen() -> None:
         while True:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bench.matrix import Job
 from bench.measure import spec
 from bench.measure.needs import Measure
 from bench.store import DONE, Store
+from bench.train.turns import drive
 
 BUSY, AGAIN = "busy", "again"  # outcomes after which a job is still to be run; "done" and "failed" are the others
 
@@ -36,6 +37,7 @@ class Task:
     keep: tuple[str, ...] = ()
     data_sha256: str | None = None  # of the feature file at hand: results on another one are run again
     measures: tuple[Measure, ...] = ()  # what figures want computed from the job's weights
+    engine: str = "auto"  # train/engine.py
     alone: bool = False  # no other job beside it on the device: out of memory is its own fault
 
 
@@ -58,6 +60,14 @@ def run_task(task: Task, limit: Callable[[float | None], None] = lambda seconds:
     stay in its folder until all its measures are there, or for good where the task asks to keep them. `limit` hears
     when a section with a time limit begins (its seconds) and ends (None), for whoever watches from outside.
     """
+    return drive(task_turns(task, limit))
+
+
+def task_turns(
+    task: Task, limit: Callable[[float | None], None] = lambda seconds: None, signals: bool = True
+) -> Generator[Any, None, Outcome]:
+    """`run_task` in turns, for a process that does several at once (company.py). signals: time limits strike by a
+    signal, which a process has only one of; else whoever hears `limit` throws JobTimeout in."""
     began = time.perf_counter()
     if task.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.device
@@ -69,12 +79,14 @@ def run_task(task: Task, limit: Callable[[float | None], None] = lambda seconds:
         with owned:
             store = Store(task.results, owned.mine)
             sweep_job(store.folder(task.job))
-            return _run_owned(task, store, limit, began)
+            return (yield from _run_owned(task, store, limit, began, signals))
     except BenchError as e:  # the disk, before there was anything to train
         return Outcome(task.job, "failed", time.perf_counter() - began, _first_line(e))
 
 
-def _run_owned(task: Task, store: Store, limit: Callable[[float | None], None], began: float) -> Outcome:
+def _run_owned(
+    task: Task, store: Store, limit: Callable[[float | None], None], began: float, signals: bool
+) -> Generator[Any, None, Outcome]:
     config = task.job.config
     at_hand = {(config.dataset, config.features): task.data_sha256} if task.data_sha256 else {}
     trained = store.status(task.job, at_hand) == DONE  # another launcher may have run it meanwhile
@@ -87,7 +99,7 @@ def _run_owned(task: Task, store: Store, limit: Callable[[float | None], None], 
     try:
         import torch
 
-        from bench.job import run
+        from bench.job import running
         from bench.launch.memory import keep_freed_memory
 
         gpu = bool(task.device) or task.device is None and torch.cuda.is_available()
@@ -97,12 +109,12 @@ def _run_owned(task: Task, store: Store, limit: Callable[[float | None], None], 
         on = "cuda" if gpu else "cpu"
         if not trained or lacking() and not store.checkpoint(task.job).exists():
             circumstances = {"data_sha256": task.data_sha256, "timeout": task.timeout}
-            with _time_limit(task.timeout, limit):
-                run(
+            with _time_limit(task.timeout, limit, signals):
+                yield from running(
                     task.job, store, task.data_dir, on, ("checkpoint",) if task.measures else task.keep,
-                    lambda line: store.tell(task.job, line), on=circumstances,
+                    lambda line: store.tell(task.job, line), on=circumstances, engine=task.engine,
                 )
-        error = _measure(task, store, lacking(), on, limit)
+        error = _measure(task, store, lacking(), on, limit, signals)
         if not lacking() and "checkpoint" not in task.keep:
             store.checkpoint(task.job).unlink(missing_ok=True)
         return Outcome(task.job, "failed" if error else "done", time.perf_counter() - began, error)
@@ -118,7 +130,9 @@ def _run_owned(task: Task, store: Store, limit: Callable[[float | None], None], 
         return Outcome(task.job, "failed", time.perf_counter() - began, _first_line(e), spent)
 
 
-def _measure(task: Task, store: Store, lacking: list[Measure], device: str, limit: Callable[[float | None], None]) -> str:
+def _measure(
+    task: Task, store: Store, lacking: list[Measure], device: str, limit: Callable[[float | None], None], signals: bool
+) -> str:
     """Make the measures a job lacks, each under the time limit of its own; "" or the first error. A failed measure is
     recorded and stops no other, but one that starved is not: it is for the caller."""
     from bench.measure.run import run
@@ -128,7 +142,7 @@ def _measure(task: Task, store: Store, lacking: list[Measure], device: str, limi
     trained: Any = None
     for m in lacking:
         try:
-            with _time_limit(task.timeout, limit):
+            with _time_limit(task.timeout, limit, signals):
                 trained = trained or restore(task.job, store, task.data_dir, device)
                 run(task.job, m, store, task.data_dir, device, trained)
         except Exception as e:  # noqa: BLE001 - recorded beside the job and reported by the launcher
@@ -140,7 +154,9 @@ def _measure(task: Task, store: Store, lacking: list[Measure], device: str, limi
 
 
 @contextlib.contextmanager
-def _time_limit(seconds: float | None, limit: Callable[[float | None], None]) -> Iterator[None]:
+def _time_limit(
+    seconds: float | None, limit: Callable[[float | None], None], signals: bool = True
+) -> Iterator[None]:
     """Raise JobTimeout inside the block after so many seconds: by a signal, in the main thread of a process. What does
     not answer it (native code, a stopped process) is for whoever listens to `limit`."""
     from bench.job import JobTimeout
@@ -152,7 +168,7 @@ def _time_limit(seconds: float | None, limit: Callable[[float | None], None]) ->
         yield
         return
     limit(seconds)
-    signalled = threading.current_thread() is threading.main_thread()
+    signalled = signals and threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGALRM, expire) if signalled else None
     if signalled:
         signal.setitimer(signal.ITIMER_REAL, seconds)
