@@ -277,7 +277,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
     device = "gpu" if gpus else "cpu"
     if jobs:
         training = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_retrain(args.retry_failed)]
-        seconds = plan.remaining_seconds(training, device) / executor.workers
+        at_once = 4 * len(gpus) if gpus and args.per_gpu == "auto" else executor.workers  # that many do not share for free
+        seconds = plan.remaining_seconds(training, device) / at_once
         where = f"places on GPU {', '.join(map(str, gpus))} (--gpus none: on the CPU)" if gpus else "workers"
         print(f"{len(jobs)} jobs on {executor.workers} {where}, about {clock(seconds)}", flush=True)
     progress = Progress(jobs, executor.workers, plan.seconds[device])

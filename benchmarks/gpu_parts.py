@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench import selftest
 from bench.data.dataset import load
 from bench.job import Parts, assemble, running
 from bench.launch.company import Company, Member
@@ -179,20 +180,6 @@ def agree(run: Run) -> dict[str, Any]:
     return found
 
 
-def trained(job: Job, device: str, engine: str) -> tuple[dict[str, Tensor], list[dict[str, Any]], Eager]:
-    """(weights, history, engine) of a training."""
-    parts, streams = parts_of(job, device), streams_of(job, device)
-    chosen = choose(engine, device, [streams.mixing])
-    torch.manual_seed(stream_seed("", "", job.seed, "dropout"))
-    with chosen.context():
-        turns = training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, lambda line: None, chosen)
-        while True:
-            try:
-                next(turns)
-            except StopIteration as end:
-                return {k: v.cpu() for k, v in parts.model.state_dict().items()}, end.value.history, chosen
-
-
 def graphs(run: Run) -> dict[str, Any]:
     """On a CPU the same comparison is between two eager trainings: the code runs, the answer is known."""
     from tests import golden
@@ -209,14 +196,13 @@ def graphs(run: Run) -> dict[str, Any]:
                 train={"max_epochs": 1 if run.tiny else 3, "batch_size": 8, "accumulate": 2 if backbone == "mult" else 1},
                 fraction=0.2 if run.tiny else 1.0,
             ), 1111)
-            (a, ha, _), (b, hb, used) = trained(job, run.device, "eager"), trained(job, run.device, "auto")
-            same = ha == hb and all(torch.equal(a[k], b[k]) for k in a)
-            worst = max((a[k].double() - b[k].double()).abs().max().item() for k in a if a[k].numel())
-            found["cells"][name] = "bitwise" if same else f"differs by {worst:.1e}"
-            if not same:
+            a, b = selftest.train(job, run.device, "eager"), selftest.train(job, run.device, "auto")
+            worst = max((a.weights[k].double() - v.double()).abs().max().item() for k, v in b.weights.items() if v.numel())
+            found["cells"][name] = "bitwise" if selftest.same(a, b) else f"differs by {worst:.1e}"
+            if not selftest.same(a, b):
                 found["failed"].append(name)
-            if used.reason:
-                found["not_captured"][name] = used.reason
+            if b.engine.reason:
+                found["not_captured"][name] = b.engine.reason
         except Exception as e:  # noqa: BLE001
             found["cells"][name] = f"{type(e).__name__}: {e}"[:200]
             found["failed"].append(name)

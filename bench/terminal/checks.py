@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from rich.console import Console
+
 from bench import encoders, registry
 from bench.errors import BenchError
 from bench.matrix import Config
@@ -99,6 +101,7 @@ def print_doctor(data_dir: Path | None) -> int:
     for i in range(n):
         p = torch.cuda.get_device_properties(i)
         out.print(f"GPU {i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+        _print_selftest(out, f"cuda:{i}")
     if not n:
         out.print("no usable GPU: jobs run on CPU, one thread each")
     out.print("\nencoders")
@@ -116,6 +119,13 @@ def print_doctor(data_dir: Path | None) -> int:
     for reason in sorted(set(plan.blocked.values())):
         out.print(f"  {sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)} jobs cannot: {reason}")
     return 0
+
+
+def _print_selftest(out: Console, device: str) -> None:
+    from bench.selftest import check
+
+    for finding in check(device):
+        out.print(f"  {'+' if finding.well else '-'} {finding.what}: {finding.line}")
 
 
 def _installed(name: str) -> bool:
