@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +188,11 @@ def make_plan(
     selected: list[Config] = []  # what settings have changed
     n_seeds = suite.seeds if seeds is None else seeds
 
+    read = cache(partial(load, verify=False))  # a file serves dozens of configs
+
     @cache
     def fitted(c: Config) -> Config:
-        changed, reasons = fit_to_data(c, data_dir)
+        changed, reasons = fit_to_data(c, data_dir, read)
         adapted.extend(r for r in reasons if r not in adapted)
         return changed
 

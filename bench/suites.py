@@ -8,10 +8,11 @@ paper  everything, as the papers ran it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.data.dataset import is_synthetic, load, locate
+from bench.data.dataset import Dataset, is_synthetic, load, locate
 from bench.encoders import NONE
 from bench.errors import BenchError
 from bench.matrix import Config
@@ -64,8 +65,11 @@ class Suite:
     adapt_measure: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] = _same_measure
 
 
-def fit_to_data(c: Config, data_dir: Path | None) -> tuple[Config, list[str]]:
-    """(config, reasons why it differs from the experiment's). Official files are never adapted to.
+def fit_to_data(
+    c: Config, data_dir: Path | None, read: Callable[[str, str, Path | None], Dataset] = partial(load, verify=False)
+) -> tuple[Config, list[str]]:
+    """(config, reasons why it differs from the experiment's). Official files are never adapted to. `read`: load, or what
+    a caller that asks for many configs remembers of it.
 
     Two things that hold of the published files need not hold of a user's own: text padding that is not zero (TFN and
     LMF read the LSTM after it and learn nothing over zeros: docs/quirks.md) and audio that is a sequence in the
@@ -74,7 +78,7 @@ def fit_to_data(c: Config, data_dir: Path | None) -> tuple[Config, list[str]]:
     if c.backbone not in ("tfn", "lmf", "mult") or not is_synthetic(c.dataset) and locate(c.dataset, c.features, data_dir) is None:
         return c, []
     try:
-        data = load(c.dataset, c.features, data_dir, verify=False)
+        data = read(c.dataset, c.features, data_dir)
     except BenchError:
         return c, []  # the job will say what is wrong with the file
     if data.provenance == "official":

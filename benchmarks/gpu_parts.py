@@ -24,7 +24,7 @@ from bench.models.parts.cost import gflops
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.capturable import as_on_gpu
-from bench.train.engine import Eager, choose
+from bench.train.engine import choose
 from bench.train.loop import Streams, training
 from bench.train.step import Piece
 
