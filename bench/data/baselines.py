@@ -1,13 +1,14 @@
 """What nothing and what a line can do on a feature file, in seconds: a floor under every number of a report.
 
 majority         the median of the training labels (the more frequent class where the task is a decision)
-ridge on text    ridge regression on the text's mean over its steps (words: counts of the training split's words)
+ridge on text    ridge regression on the text's mean over its tokens (words: counts of the training split's words)
 ridge on all     the same with the means of all modalities
 
 The penalty is the one of five with the lowest validation error; features are standardised over the training split.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,8 @@ def baselines(dataset: Dataset) -> dict[str, dict[str, float | None]]:
 def _features(dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:
     """modality -> split -> [N, d]."""
     if dataset.format == "msena":
-        mean = lambda array: np.stack([np.asarray(row, np.float64).mean(0) for row in array])
         return {
-            "text": {s: mean(dataset.splits[s]["text"]) for s in SPLITS},
+            "text": {s: _text_means(dataset.splits[s]) for s in SPLITS},
             **{m: {s: np.nan_to_num(dataset.splits[s][f"{m}_mean"][:, 0].astype(np.float64)) for s in SPLITS}
                for m in ("audio", "vision")},
         }  # fmt: skip
@@ -56,6 +56,19 @@ def _features(dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:
         ends = {s: np.append(dataset.splits[s]["frames_start"], len(dataset.splits[s]["frames"])) for s in SPLITS}
         found["frames"] = {s: _per_clip(dataset.splits[s]["frames"], ends[s]) for s in SPLITS}
     return found
+
+
+def _text_means(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N, d) the text's mean over the steps that carry a token and are not zero."""
+    text, tokens = arrays["text"], arrays.get("text_bert")
+    means = np.zeros((len(text), text.shape[2]))
+    for i, row in enumerate(text):
+        used = row.any(-1)
+        if tokens is not None:
+            used &= np.arange(len(row)) < int(tokens[i, 1].sum())
+        if used.any():
+            means[i] = np.asarray(row[used], np.float64).mean(0)
+    return means
 
 
 def _per_clip(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
