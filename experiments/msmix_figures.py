@@ -172,7 +172,7 @@ def figure6() -> Experiment:
             "kind": "line", "metrics": ["non0_acc2", "acc2"],
             "panels": [
                 {"title": d.upper(), "rows": {"method": [m for m in methods if m != "plain"]}, "group": d.upper(),
-                 "x": "occlusion ratio", "lines": "method", "thin": {"method": "plain"}}
+                 "x": "occlusion ratio", "lines": "method", "thin": {"method": "plain"}, "split": True}
                 for d in _DATASETS
             ],
         },

@@ -179,7 +179,7 @@ def figure4() -> Experiment:
         figure={
             "kind": "line", "metrics": ["f1", "mae", "corr"],
             "panels": [
-                {"title": m, "metric": m, "rows": {}, "group": "SIMS", "x": "K", "lines": "variant", "default": 3,
+                {"title": m, "metric": m, "rows": {}, "group": "SIMS", "x": "K", "lines": "variant", "default": 3, "split": True,
                  "each": [{"label": f"tau = {t}", "rows": {"variant": f"tau={t}, *"}} for t in TAUS]}
                 for m in ("f1", "mae", "corr")
             ],

@@ -341,3 +341,10 @@ def test_no_line_joins_categories(drawn):
         means = next(line for line in a.lines if line.get_label() == "PowMix")
         assert means.get_linestyle() == "None" and len(means.get_xdata()) == 5 and means.get_marker() != "None"
         assert any(len(c.get_segments()) == 5 for c in a.collections if hasattr(c, "get_segments"))
+
+
+@pytest.mark.parametrize("artefact, panels, lines", [("msmix-f6", 12, 2), ("slad-f4", 12, 1)])
+def test_lines_that_would_cover_each_other_have_panels_of_their_own(drawn, artefact, panels, lines):
+    axes = [a for a in drawn(artefact).figure.axes if a.get_visible() and a.get_title()]
+    joined = [sum(len(line.get_xdata()) > 2 for line in a.lines) for a in axes]
+    assert len(axes) == panels and set(joined) == {lines}

@@ -104,19 +104,36 @@ def plot(view: View) -> Drawing:
     return Drawing(figure, frame, _caption(view, frame), holes(view, cells))
 
 
+def _panels(view: View) -> list[Panel]:
+    """The artefact's panels; one with "split" becomes a panel per line, where several in one would cover each other."""
+    found: list[Panel] = []
+    for p in view.panels:
+        if not p.get("split"):
+            found.append(p)
+            continue
+        if each := p.get("each"):
+            parts = [({**p, "each": [e], "rows": e["rows"], "look": k}, e["label"]) for k, e in enumerate(each)]
+        else:
+            every, label = view.experiment.rows, p.get("lines", "method")
+            names = dict.fromkeys(getattr(every[i], label) for i in view.rows(p["rows"]) if every[i].x is not None)
+            parts = [({**p, "rows": {**p["rows"], label: name}, "again": k > 0}, name) for k, name in enumerate(names)]
+        found += [{**part, "title": f"{'' if p['title'] == p.get('metric') else p['title'] + ', '}{name}"} for part, name in parts]
+    return found
+
+
 def _grid(view: View) -> list[list[Place | None]]:
     """Rows of panels. None: an empty place."""
-    metrics = view.spec["metrics"]
+    metrics, panels = view.spec["metrics"], _panels(view)
     places = [
         [
-            Place(p, m, j, view.experiment.columns[j].label) for p in view.panels
+            Place(p, m, j, view.experiment.columns[j].label) for p in panels
             if p.get("metric", m) == m and (j := view.column(m, p["group"])) is not None
         ]
         for m in metrics
     ]
-    flat = sorted((p for line in places for p in line), key=lambda p: view.panels.index(p.panel))
-    if len(flat) == len(view.panels) or len(view.panels) == 1:
-        n = len(flat) if len(flat) <= 3 else 3
+    flat = sorted((p for line in places for p in line), key=lambda p: panels.index(p.panel))
+    if len(flat) == len(panels) or len(panels) == 1:
+        n = len(flat) if len(flat) <= 3 else len(panels) // len(view.panels) if len(panels) > len(view.panels) else 3
         lines = [flat[k:k + n] for k in range(0, len(flat), n)]
     else:
         n = max(map(len, places))
@@ -129,7 +146,8 @@ def lines_of(view: View, panel: Panel) -> list[Line]:
     rows = [i for i in view.rows(panel["rows"]) if view.experiment.rows[i].x is not None]
     every: list[Row] = list(view.experiment.rows)
     if each := panel.get("each"):
-        return [Line(symbols(e["label"]), view.rows(e["rows"]), s) for e, s in zip(each, steps(len(each)))]
+        looks = steps(len(each) + panel.get("look", 0))[panel.get("look", 0):]
+        return [Line(symbols(e["label"]), view.rows(e["rows"]), s) for e, s in zip(each, looks)]
     by: dict[str, list[int]] = {}
     for i in rows:
         by.setdefault(getattr(every[i], panel.get("lines", "method")), []).append(i)
@@ -165,7 +183,7 @@ def _panel(view: View, axes: Axes, place: Place, cells: list[Cell], columns: int
             curve(axes, [every[i].x for i in mine], found, own, line.name, band and names is None, shift, line.thin)
         points += [
             point(place.title, "line", line.name, every[i].variant, every[i].x, place.metric, s, view.cell(i, j).wanted)
-            for i, s in zip(mine, found)
+            for i, s in zip(mine, found) if not (line.thin and panel.get("again"))  # the same in every part
         ]
     if panel.get("default") is not None:
         axes.axvline(panel["default"], label=DEFAULT, **DOTTED)
