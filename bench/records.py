@@ -19,6 +19,7 @@ from bench.metrics import METRICS
 
 SEALED = ("job.json", "history.csv", "predictions.npz")
 DIGESTS, ITSELF = "digests", "metrics.json"
+SEAL = "sealed"  # in env.json: metrics.json was written with digests
 _KINDS = {name: m.kind for family in METRICS.values() for name, m in family.items()}
 _RANGES = {"accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "mean": (0.0, 1.0), "corr": (-1.0, 1.0), "mae": (0.0, math.inf)}
 _ROUNDING = 1e-6
@@ -54,9 +55,11 @@ def read_metrics(folder: Path, job_id: str) -> dict[str, Any] | None:
     metrics = _object(folder / ITSELF)
     if metrics is None:
         return None
-    digests = metrics.get(DIGESTS)
-    if digests is not None:
+    is_sealed = DIGESTS in metrics
+    if is_sealed:
         _check_digests(folder, metrics)
+    elif read_env(folder).get(SEAL):
+        raise Damaged("metrics.json has lost its digests")
     for key in ("best_epoch", "epochs"):
         if not _is_count(metrics.get(key)):
             raise Damaged(f"metrics.json: '{key}' is no whole number")
@@ -68,7 +71,7 @@ def read_metrics(folder: Path, job_id: str) -> dict[str, Any] | None:
     for point, values in sweep.items():
         _check_values(values, f"sweep {point}")
     _check_owner(folder, job_id)
-    if digests is None:
+    if not is_sealed:
         read_predictions(folder)
     return metrics
 
@@ -143,7 +146,7 @@ def _clean(value: Any) -> Any:
 
 
 _TEXTS = {"commit", "code_hash", "torch", "python", "device", "driver", "data_sha256", "provenance", "precision"}
-_FLAGS = {"dirty", "test_only"}
+_FLAGS = {"dirty", "test_only", SEAL}
 
 
 def _fits(key: str, value: Any) -> bool:

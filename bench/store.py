@@ -136,7 +136,7 @@ class Store:
         }
         for name, content in files.items():
             write_atomic(attempt / name, content)
-        write_json(attempt / "env.json", env)
+        write_json(attempt / "env.json", {**env, records.SEAL: True})
         write_atomic(attempt / "log.txt", ("\n".join(log) + "\n").encode("utf-8", "backslashreplace"))
         write_json(attempt / "metrics.json", records.sealed(metrics, files))
         folder = self.folder(job)

@@ -74,7 +74,7 @@ class Soak:
         if there is None:
             there = self.work / "undisturbed"
             assert self.finish(there) == 0, self.last
-        self.reference = stored(there)
+        self.reference = {j: files for j, files in stored(there).items() if int(j.rpartition("-s")[2]) < 1111 + self.seeds}
 
     def look(self, results: Path, known: dict[str, bytes]) -> None:
         """Everything done so far is still done, and as it was in the undisturbed run."""
@@ -127,8 +127,8 @@ class Soak:
     def kill(self, launcher: subprocess.Popen, how: str) -> None:
         workers = children(launcher.pid)
         self.workers |= set(workers)
-        if how == "worker" and not workers:
-            return
+        if launcher.poll() is not None or how == "worker" and not workers:
+            return  # it has ended in the meantime
         if how == "worker":
             os.kill(random.Random(sum(self.kills.values())).choice(workers), signal.SIGKILL)
         elif how == "parent":
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, nargs=2, default=(0.0, 4.0), help="seconds from a worker's first sign of work to the kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--undisturbed", type=Path, metavar="DIR", help="results of an earlier undisturbed run of the same jobs")
+    parser.add_argument("--only", choices=["kills", "faults"], help="one part; the other is kept as --out has it")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -250,22 +251,26 @@ def main() -> None:
         soak = Soak(work, seeds=args.seeds, seed=args.seed)
         soak.undisturbed(args.undisturbed)
         print(f"undisturbed: {len(soak.reference)} jobs in {time.monotonic() - began:.0f} s", flush=True)
-        record = {
+        record = json.loads(args.out.read_text()) if args.only and args.out.exists() else {}
+        record |= {
             "machine": f"{os.cpu_count()}-core {platform.machine()}", "python": platform.python_version(),
             "load": os.getloadavg(), "jobs_per_round": len(soak.reference), "launchers_at_once": 2, "seed": args.seed,
             "kills_asked": args.kills,
         }
 
         def note(**more: object) -> None:
-            record.update(more, seconds=round(time.monotonic() - began))
+            record.update(more, **{f"seconds_of_{args.only or 'all'}": round(time.monotonic() - began)})
             args.out.write_text(json.dumps(record, indent=1) + "\n")
             print(json.dumps(more), flush=True)
 
-        few = Soak(work, seeds=FEW)
+        few = Soak(work, seeds=FEW, starts=100_000)
         few.reference = {j: files for j, files in soak.reference.items() if int(j.rpartition("-s")[2]) < 1111 + FEW}
-        note(full_disk={"jobs": len(few.reference), **full_disk(few)})
-        note(hung_job={"jobs": len(few.reference), **hung_job(few)})
-        soak.starts, draw, folders = few.starts, random.Random(args.seed), []
+        if args.only != "kills":
+            note(full_disk={"jobs": len(few.reference), **full_disk(few)})
+            note(hung_job={"jobs": len(few.reference), **hung_job(few)})
+        if args.only == "faults":
+            return
+        draw, folders = random.Random(args.seed), []
         end = time.monotonic() + 60 * args.minutes
         while sum(soak.kills.values()) < args.kills and time.monotonic() < end:
             folders.append(work / f"round-{len(folders)}")

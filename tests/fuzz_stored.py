@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.files import write_json
 from bench.matrix import Config, Job
 from bench.metrics import evaluate
 from bench.store import Store
@@ -86,6 +87,7 @@ def mutate(folder: Path, draw: random.Random) -> str:
     unsealed = name == "metrics.json" and draw.random() < 0.7
     if unsealed:
         content.pop("digests", None)
+        write_json(folder / "env.json", {"data_sha256": "aa"})
     (folder / name).write_text(json.dumps(mutate_value(content, draw)))
     return f"{'unsealed ' if unsealed else ''}values of {name}"
 

@@ -41,6 +41,7 @@ def edit(change):
         content.pop("digests")
         change(content)
         (folder / "metrics.json").write_text(json.dumps(content))
+        write_json(folder / "env.json", {"data_sha256": "aa"})  # as an earlier version wrote it: its value is what is wrong
     return damage
 
 
@@ -51,6 +52,8 @@ DAMAGE = {
     "mae -1": edit(lambda m: m["test"].update(mae=-1)), "corr 2": edit(lambda m: m["test"].update(corr=2)),
     "infinite": edit(lambda m: m["test"].update(mae=float("inf"))), "epochs": edit(lambda m: m.update(epochs=-1)),
     "no test": edit(lambda m: m.pop("test")), "split a list": edit(lambda m: m.update(valid=[1])),
+    "digests gone": lambda f: write_json(f / "metrics.json", {k: v for k, v in read_json(f / "metrics.json").items() if k != "digests"}),
+    "digests null": lambda f: write_json(f / "metrics.json", {**read_json(f / "metrics.json"), "digests": None}),
     "edited": lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"acc7": 0.', '"acc7": 0.1')),
     "predictions cut": lambda f: (f / "predictions.npz").write_bytes((f / "predictions.npz").read_bytes()[:100]),
     "predictions gone": lambda f: (f / "predictions.npz").unlink(),

@@ -13,7 +13,7 @@ def test_random_kills_lose_nothing(tmp_path):
     soak = Soak(tmp_path, only="synthetic-mosi/lmf+*mix*", seeds=2)
     soak.undisturbed(None)
     assert len(soak.reference) >= 8
-    soak.round(tmp_path / "results", 5, random.Random(0), (4.0, 10.0), time.monotonic() + 120)
+    soak.round(tmp_path / "results", 5, random.Random(0), (0.0, 3.0), time.monotonic() + 240)
     assert sum(soak.kills.values()) >= 3 and soak.looks >= 6
     assert not soak.lost and not soak.changed
     left = soak.left(tmp_path / "results")
