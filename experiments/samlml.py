@@ -49,7 +49,7 @@ def table1() -> Experiment:
 
     Claim: best on MOSI in all metrics and on MOSEI in Acc2, F1 and Corr.
     Expected: MOSI Acc7 49.4, Acc2 89.2, MAE 0.628; five seeds, no std.
-    Cost: 90 runs, 80 new; about 2,170 GPU-minutes.
+    Cost: 90 runs, 80 new; about 1,260 GPU-minutes.
     Command: bench run samlml-t1 --suite paper --data DIR
     """
     methods = (
