@@ -38,6 +38,7 @@ class Found:
     provenance: str = ""
     reason: str = ""
     unusable: bool = False  # it is there, and the reason is what is wrong with it
+    leaks: tuple[str, ...] = ()  # ids that its splits share, which --allow-leak let through
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _opened(found: Found, data_dir: Path | None) -> Found:
         data = load(found.dataset, found.features, data_dir, verify=False)  # the workers verify
     except BenchError as e:
         return Found(found.dataset, found.features, None, reason=str(e), unusable=True)
-    return replace(found, provenance=data.provenance)
+    return replace(found, provenance=data.provenance, leaks=data.leaks)
 
 
 def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
@@ -235,6 +236,7 @@ def make_plan(
     base, ours = [b for b, _ in both], [o for _, o in both]
     notes = validate.check(settings, selected) if settings else []
     found = find_data((c for e in ours for c in e.configs()), data_dir)
+    adapted += [f"{f.dataset}/{f.features}: {line} (--allow-leak)" for f in found.values() for line in f.leaks]
     wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
     jobs = [j for j in wanted_jobs if not only or _selected(j, only)]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}

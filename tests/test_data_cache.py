@@ -107,3 +107,17 @@ def test_what_leaks_is_kept_with_a_job(tmp_path, monkeypatch):
     run(job, store, tmp_path / "data")
     notes = read_json(store.folder(job) / "env.json")["data_notes"]
     assert notes == ["1 ids of test occur in train too, first 'train$_$5'"]
+
+
+def test_a_plan_says_what_leaks_among_its_departures(tmp_path, monkeypatch):
+    from bench import api
+
+    data = content()
+    data["test"]["id"][0] = data["train"]["id"][5]
+    put(tmp_path / FILE, data)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    make = lambda: api.plan(["msmix-t1"], "real", tmp_path / "data", tmp_path / "results", 1, "mosi/lmf+none", [])
+    assert any("say --allow-leak to go on" in reason for reason in make().blocked.values())
+    monkeypatch.setenv(dataset.ALLOW_LEAK, "1")
+    plan, line = make(), "mosi/unaligned: 1 ids of test occur in train too, first 'train$_$5' (--allow-leak)"
+    assert line in plan.adapted
