@@ -80,6 +80,8 @@ class MulT(Backbone):
                     "use the aligned features, or a smaller kernel"
                 )
         self.steps = {m: t - self.kernels[m] + 1 for m, (t, _) in shapes.items()}  # after the convolution
+        if max(self.steps.values()) > 128:  # scores of unaligned steps: 256 rows at once do not fit into 24 GiB
+            self.eval_batch = 32
         self.convolutions = nn.ModuleDict(
             {m: Convolution(w, d, self.kernels[m]) for m, (_, w) in shapes.items() if w != d}
         )
