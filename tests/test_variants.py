@@ -297,3 +297,11 @@ def test_validation_values_stand_in_csv_and_drawer_and_fill_the_tables_when_aske
     record_ = data["cells"]["msmix-t1"][0]
     assert record_["u"][0] == pytest.approx(record_["v"][0] + 10, abs=1e-3)
     assert "<strong>VALIDATION</strong>" in pages["valid"] and '<span class="pr' not in pages["valid"] and '<span class="pr' in pages["test"]
+
+
+def test_latex_and_markdown_mark_a_variant(official, tmp_path):
+    build([official.with_variant], official.store, tmp_path / "out", "real", reported=official.reported)
+    for name in ("msmix-t1.tex", "msmix-t1-reported.tex"):
+        tex = (tmp_path / "out" / name).read_text()
+        assert tex.count(r"$^{\ddagger}$") == 2 and r"ran with other settings than the experiment's (hot)" in tex
+    assert "[hot]" in (tmp_path / "out" / "msmix-t1.md").read_text()

@@ -24,7 +24,7 @@ from bench.report.significance import across_cells
 from bench.report.summary import cards, paper_name
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
-from bench.report.words import pretty
+from bench.report.words import count, pretty
 
 _CLAIM = {  # state -> (css class, sign)
     REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), CONTRADICTED: ("beyond", "\u00d7"),
@@ -108,7 +108,7 @@ def claim_groups(claims: pd.DataFrame | None, own: pd.DataFrame | None) -> list[
                 "id": r["id"], "where": r["where"], "form": r["form"], "says": r["says"], "note": r["arithmetic"],
                 "verdict": word, "word": word, "state": r["verdict"], "evidence": r["evidence"], "css": css,
                 "sign": sign, "own": printed.get(r["id"], ""),
-                "count": f"tested {r['tested']} of {r['n']} cells" if r["n"] and r["evidence"] else "",
+                "count": f"tested {r['tested']} of {count(r['n'], 'cell')}" if r["n"] and r["evidence"] else "",
             })
         groups.append({"name": paper_name(paper), "rows": rows, "box": claim_parts(rows)})
     return groups

@@ -113,6 +113,11 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         " Made with a test-only encoder." if table.test_only else "")
     parts = []
     lines, left = _run_lines(table)
+    if names := list(dict.fromkeys(ln.row.departs for ln in lines if ln.row.departs)):
+        legend += (
+            f" $^{{\\ddagger}}$: ran with other settings than the experiment's ({escape('; '.join(names))}), outside of every "
+            "comparison."
+        )
     if left:
         legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
     for k, lines in enumerate(_pages(lines)):
@@ -189,6 +194,8 @@ def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
         if line.first and k:
             out.append("\\midrule")
         labels = _stub(line, merged, k == 0)
+        if line.row.departs and not table.pivoted:
+            labels[-1] += r"$^{\ddagger}$"
         out.append(" & ".join([*labels, *(cell(table, at) for at in line.cells)]) + " \\\\")
         if below and any(second := [below(table, at) for at in line.cells]):
             out.append(" & ".join([""] * len(stubs) + second) + " \\\\[2pt]")

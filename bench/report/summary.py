@@ -162,7 +162,8 @@ def _paper(found: Sequence[Unit]) -> str:
     first = places.count(1)
     if len(told) == 1:
         return f"; the paper has it {ordinal(places[0], len(told[0].reported))}"
-    return "; the paper has it first " + ("everywhere" if first == len(told) else f"in {first} of {len(told)}")
+    where = "first everywhere" if first == len(told) else f"first in {first} of {len(told)}" if first else "nowhere first"
+    return f"; the paper has it {where}"
 
 
 def _alone(name: str, tables: Sequence[Table], found: Sequence[Unit]) -> str:
