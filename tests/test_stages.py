@@ -18,6 +18,7 @@ class Rows:
 
     device = torch.device("cpu")
     x = torch.linspace(-1, 1, 12)
+    variant = 0
 
     def size(self, split):
         return 12
@@ -28,7 +29,10 @@ class Rows:
     def begin_epoch(self, epoch):
         pass
 
-    def batch(self, split, rows):
+    def cut(self, split, rows, keys):
+        return ()
+
+    def batch(self, split, rows, cut=()):
         return {"x": self.x[rows], "label": 2 * self.x[rows], "index": rows}
 
 
