@@ -1,6 +1,7 @@
 """The settings behind every cell, and where each of them comes from."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ def settings_of(e: Experiment, row: Row, config: Config, suite_name: str) -> lis
     given, full = reading.given(config), reading.full(config)
     by_user = {reading.parse(s)[0] for s in row.settings}
     by_suite, fitted = _suite_gives(e.id, suite_name), fitted_settings(config.backbone)
-    found = []
+    published, found = replace(config, dataset=dataset_name(config.dataset)), []
     for name in dict.fromkeys([*given, *full]):
         value = reading.text(full[name])
         if name in by_user:
@@ -36,7 +37,7 @@ def settings_of(e: Experiment, row: Row, config: Config, suite_name: str) -> lis
         elif (name, full[name]) in fitted:
             source = "fitted to the data file"
         else:
-            file = _file(e, config, name, full[name]) if name in given else ""
+            file = _file(e, published, name, full[name]) if name in given else ""
             source = file or ("the experiment" if name in given else _code(config, name))
         found.append(Setting(name, value, source))
     return found
@@ -51,7 +52,7 @@ def _code(config: Config, name: str) -> str:
 def _file(e: Experiment, config: Config, name: str, value: Any) -> str:
     from experiments.common import origin
 
-    return origin(e.paper, config.with_(dataset=dataset_name(config.dataset)), name, value)
+    return origin(e.paper, config, name, value)
 
 
 @cache
