@@ -18,7 +18,7 @@ from bench.train.step import Piece, Stepper
 from tests.golden import cell_config, cells
 
 NOT_YET: dict[str, str] = {}  # "backbone" or "backbone+mixer" -> what stands in the way
-SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}}  # the same code, fewer layers
+SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}  # the same code, fewer layers
 STEPS = 12
 
 
