@@ -1,0 +1,158 @@
+"""The command line's words: verbs, flags, and what each means."""
+
+import argparse
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with components of your own (docs/extending.md); also $BENCH_PLUGINS")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--suite", help="quick (generated data), real (your data, main table), paper (everything); default quick, with --data real; "
+                       "report: the suite that was run last")
+    where.add_argument("--data", type=Path, metavar="DIR", help="folder with the feature files")
+    where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
+    where.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds, from 1111 (default: the artefact's own)")
+    where.add_argument("--only", metavar="GLOB", help="only jobs whose id, folder or dataset/backbone+mixer matches")
+    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, fraction or features; the cells that this changes stand beside the defaults")
+    where.add_argument("--as", dest="variant", metavar="NAME", default="", help="what reports call the cells that --set changes (default: the settings)")
+
+    def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text, parents=list(parents))
+
+    where.add_argument("--dataset-from", type=Path, metavar="DIR", help="your own data set: an M-SENA-like file in DIR; adds the table own-t1")
+    where.add_argument("--allow-leak", action="store_true", help="use feature files whose splits share ids; reports say so")
+
+    listing = verb("list", "Every artefact: runs needed, done, failed, and the data it needs.", where)
+    planning = verb("plan", "Jobs after de-duplication: done, missing, estimated time.", where)
+    running = verb("run", "Run what is missing; resumes by default.", where)
+    for p in (listing, planning, running):
+        p.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
+    planning.add_argument("--json", action="store_true", help="machine-readable output")
+    running.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core, or per GPU slot)")
+    running.add_argument("--gpus", default="auto", metavar="0,1", help="GPUs to use, or none (default: all there are, else the CPU)")
+    running.add_argument("--per-gpu", type=_seats, default="auto", metavar="N", help="jobs at once on each GPU (default auto: as many as its memory and its idle time allow, measured while they run)")
+    running.add_argument("--engine", choices=("auto", "graph", "eager"), default="auto", help="how steps reach a GPU: CUDA graphs where they can be captured (auto), or else an error (graph), or never (eager); changes no number")
+    add_cluster(running)
+    running.add_argument("--detach", action="store_true", help="go on in the background, without this terminal; `bench status` shows it")
+    running.add_argument("--timeout", type=float, metavar="S", help="seconds after which a job counts as failed")
+    running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
+    running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    running.add_argument("--keep-checkpoints", action="store_true", help="keep every job's weights, for predict and export (default: those that figures are measured on, removed after)")
+    running.add_argument("--dry-run", action="store_true", help="say what would run")
+
+    tuning = verb("tune", "The same budget of trials for every method, judged on validation data, on seeds of their own.", where)
+    tuning.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
+    tuning.add_argument("--budget", type=_positive, default=12, metavar="N", help="trials of each method, the published setting among them (default 12)")
+    tuning.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe (default), random, halving, or paper: each method's own paper's search")
+    tuning.add_argument("--tuning-seeds", type=_positive, default=1, metavar="N", help="seeds of each trial, from 101 (default 1)")
+    tuning.add_argument("--objective", default="loss", metavar="METRIC", help="validation metric to choose by (default: the loss that training stops by)")
+    tuning.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core)")
+    tuning.add_argument("--gpus", default="auto", metavar="0,1", help="GPUs to use, or none (default: all there are, else the CPU)")
+    tuning.add_argument("--per-gpu", type=_seats, default="auto", metavar="N", help="jobs at once on each GPU (default auto: as many as its memory and its idle time allow, measured while they run)")
+    add_cluster(tuning)
+    tuning.add_argument("--detach", action="store_true", help="go on in the background, without this terminal")
+    tuning.add_argument("--timeout", type=float, metavar="S", help="seconds after which a trial counts as failed")
+
+    reporting = verb("report", "Tables, figures, claims and audit from what is stored.", where)
+    reporting.add_argument("artefacts", nargs="*", metavar="ARTEFACT")
+    reporting.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: reports/<suite>)")
+    reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
+    reporting.add_argument("--split", choices=["test", "valid"], default="test", help="whose values the tables show (default: test)")
+    reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
+    reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
+    showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
+    showing.add_argument("job", metavar="JOB", help="a job's id, the beginning of one, or its folder")
+    showing.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
+    auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
+    auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")
+
+    data = verb("data", "Check, generate, encode or convert feature files.")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="what is in a data folder, and whether it can be used")
+    check.add_argument("dir", type=Path)
+    check.add_argument("--json", action="store_true", help="everything that is known, for machines")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write a page with small plots too")
+    check.add_argument("--quick", action="store_true", help="only whether the files can be used")
+    synth = actions.add_parser("synth", help="write generated feature files in every format that is read")
+    synth.add_argument("dir", type=Path)
+    synth.add_argument("--full", action="store_true", help="the real sizes and lengths instead of small ones")
+    synth.add_argument("--datasets", default="", metavar="A,B", help="names of datasets (default: all)")
+    encode = actions.add_parser("encode", help="write text features of an encoder into a copy of a feature file")
+    encode.add_argument("input", type=Path)
+    encode.add_argument("output", type=Path)
+    encode.add_argument("--encoder", required=True)
+    convert = actions.add_parser("convert", help="rewrite a file: aligned M-SENA pickle or pack of words as word-level pickle, table as label.csv")
+    convert.add_argument("input", type=Path)
+    convert.add_argument("output", type=Path)
+    for m in ("text", "audio", "vision"):
+        convert.add_argument(f"--{m}-from", type=Path, metavar="FILE", help=f"write an M-SENA file: INPUT with its {m} replaced by the features in FILE")
+    convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
+    looking = verb("status", "Runs in progress on a results folder: counts, jobs in training, time left, last failures.")
+    looking.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    looking.add_argument("--watch", type=float, nargs="?", const=5.0, metavar="S", help="again every S seconds (default 5) until nothing runs")
+    stopping = verb("cancel", "Stop runs in progress, from any machine that sees the results folder.")
+    stopping.add_argument("run", nargs="?", default="", metavar="RUN", help="id of a run as `bench status` prints it (default: all)")
+    stopping.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    predicting = verb("predict", "Scores of a feature file by a job's kept weights, as csv.")
+    predicting.add_argument("--job", required=True, metavar="JOB", help="id of a job (its beginning will do), its folder, or a weights.safetensors")
+    predicting.add_argument("--data", type=Path, required=True, metavar="FILE", help="a feature file of the kind the job was trained on; labels are not needed")
+    predicting.add_argument("--out", type=Path, metavar="CSV", help="where to write (default: the terminal)")
+    predicting.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    exporting = verb("export", "A job's weights, settings and a card, for use elsewhere.")
+    exporting.add_argument("job", metavar="JOB", help="id of a job (its beginning will do), or its folder")
+    exporting.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: exported/<job>)")
+    exporting.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    making = verb("new", "Write a working component of your own, and a test of its contract.")
+    making.add_argument("kind", metavar="mixer|backbone|dataset|experiment")
+    making.add_argument("name", metavar="NAME")
+    making.add_argument("--in", type=Path, default=Path("mine"), dest="folder", metavar="DIR", help="folder of plug-ins (default: mine)")
+    checking = verb("check", "Run the contract of a backbone or mixer, yours or any other.")
+    checking.add_argument("name", metavar="NAME")
+    verifying = verb("verify", "Whether stored results are what runs wrote.")
+    verifying.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
+    verifying.add_argument("--deep", action="store_true", help="recompute every metric from the stored predictions")
+    merging = verb("merge", "Copy the done jobs of other results folders into the first.")
+    merging.add_argument("into", type=Path, metavar="A")
+    merging.add_argument("others", type=Path, nargs="+", metavar="B")
+    doctor = verb("doctor", "What will and will not run here, and why.")
+    doctor.add_argument("--data", type=Path, metavar="DIR")
+    return parser
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    from bench.launch.cluster import EXECUTORS
+
+    group = parser.add_argument_group("cluster", "docs/cluster.md has examples")
+    group.add_argument("--executor", choices=EXECUTORS, default="local", help="where jobs run: this machine (default), a Dask cluster, or a queueing system's nodes")
+    group.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running Dask cluster, as tcp://HOST:8786")
+    group.add_argument("--cluster-config", type=Path, metavar="FILE", help="options of a queueing system (TOML)")
+    for flag, meaning in (("partition", "queue to use"), ("time", "length of an allocation, h:mm:ss")):
+        group.add_argument(f"--{flag}", default="", metavar=flag.upper(), help=meaning)
+    group.add_argument("--gpus-per-worker", type=_positive, metavar="N", help="GPUs of an allocation")
+    group.add_argument("--max-workers", type=_positive, metavar="N", help="most allocations at once")
+    group.add_argument("--results-on", choices=("workers", "caller"), default="workers", help="who writes results: workers that see the folder (default), or this process")
+    group.add_argument("--send-data", action="store_true", help="send a feature file to machines that lack it")
+
+
+def _version() -> str:
+    from bench import __version__
+
+    return f"bench {__version__}"
+
+
+def _seats(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, got '{text[:40]}'") from None
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 10000")
+    return value

@@ -1,0 +1,65 @@
+"""The documentation is true where a machine can tell: links, verbs, flags, generated pages, examples."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.terminal.arguments import parser
+from experiments import method_pages
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_OTHERS = {  # flags of programs that are not ours, or of the test command
+    "--nthreads", "--resources", "--port", "--exclude", "--gres", "--lifetime", "--help", "--use",  # flags of other programs and of the references
+}
+
+
+def parsers():
+    """Every verb's parser, those of actions too."""
+    def below(parser):
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for one in action.choices.values():
+                    yield from below(one)
+
+    return list(below(parser()))
+
+
+def verbs():
+    (action,) = [a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    return set(action.choices)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_verb_and_flag_that_is_named_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    known = {o for p in parsers() for a in p._actions for o in a.option_strings} | _OTHERS
+    for verb in re.findall(r"(?:^|`|\n|    )bench (?!VERB)([a-z]+)\b", text):
+        assert verb in verbs(), f"{page.name}: bench {verb}"
+    for flag in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text):
+        assert flag in known, f"{page.name}: {flag}"
+
+
+def test_the_readme_lists_every_verb():
+    block = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The command line")[2].partition("```\n")[2].partition("```")[0]
+    named = set(re.findall(r"[a-z]+", block))
+    assert verbs() <= named, verbs() - named
+
+
+def test_method_pages_are_those_of_the_code():
+    """`python -m experiments.method_pages` writes them."""
+    made = method_pages.pages()
+    there = {p.name: p.read_text(encoding="utf-8") for p in method_pages.FOLDER.glob("*.md")}
+    assert set(made) == set(there)
+    stale = [name for name, text in made.items() if there[name] != text]
+    assert not stale, f"run python -m experiments.method_pages: {stale[:5]}"
