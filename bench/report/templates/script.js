@@ -110,7 +110,7 @@
     const r = record.get(td);
     if (!r || !r.c || !panel.hidden) return;
     const w = title(td);
-    tip.innerHTML = `<b>${esc(w.row)}</b>, ${esc(w.column)}${strip(r, 200)}<table>${seedRows(r)}</table>`;
+    tip.innerHTML = `<b>${esc(w.row)}</b>, ${esc(w.column)}${strip(r, 200)}<table>${seedRows({...r, u: undefined})}</table>`;
     tip.hidden = false;
     const box = td.getBoundingClientRect(), t = tip.getBoundingClientRect();
     tip.style.left = Math.max(6, Math.min(box.left, innerWidth - t.width - 6)) + "px";
