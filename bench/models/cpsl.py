@@ -157,6 +157,8 @@ class Model(WordBackbone):
     """CP+SL. Prediction [B], linear. All optional parts are drawn in any case and dropped where they are not used, so
     that every row of Table 2 starts from the same weights."""
 
+    eval_batch = 128  # ITHP's: features are scaled over the batch
+
     @classmethod
     def check(cls, params: Params, protocol: Any) -> None:
         if params.gm and protocol.accumulate > 1:

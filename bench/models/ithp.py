@@ -23,7 +23,7 @@ from bench.models.base import Batch, Encoded, Inputs, Latents, Output
 from bench.models.parts.text import Hidden
 from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, initialise, one_of
 
-VERSION = 1
+VERSION = 2  # 2: evaluated 128 rows at a time, as released: its features are scaled over the batch
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Bottleneck(nn.Module):
 
 class Model(WordBackbone):
     """ITHP. Prediction [B], linear."""
+
+    eval_batch = 128  # the release's; a row's scaled features depend on the rows beside it
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
         super().__init__("ithp", params.encoder, params.finetune, params.attend_padding, inputs)
