@@ -56,7 +56,6 @@ DAMAGE = {
     "digests null": lambda f: write_json(f / "metrics.json", {**read_json(f / "metrics.json"), "digests": None}),
     "edited": lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"acc7": 0.', '"acc7": 0.1')),
     "predictions cut": lambda f: (f / "predictions.npz").write_bytes((f / "predictions.npz").read_bytes()[:100]),
-    "predictions gone": lambda f: (f / "predictions.npz").unlink(),
     "history edited": lambda f: (f / "history.csv").write_text("epoch\n1\n"),
     "job gone": lambda f: (f / "job.json").unlink(), "job null": lambda f: (f / "job.json").write_text("null"),
     "metrics a folder": lambda f: ((f / "metrics.json").unlink(), (f / "metrics.json").mkdir()),
@@ -78,6 +77,16 @@ def test_a_damaged_result_is_no_result(tmp_path, what):
     again.predictions(j), again.history(j), again.scan()
     finish(again, j)
     assert again.status(j) == "done"
+
+
+def test_a_result_without_its_predictions_is_still_a_result(tmp_path):
+    """They hold ids and labels, and are left out of folders that are handed on; all else stays sealed."""
+    store, j = Store(tmp_path), job()
+    finish(store, j)
+    (store.folder(j) / "predictions.npz").unlink()
+    assert Store(tmp_path).status(j) == "done" and store.predictions(j) is None and not verify(store).wrong
+    (store.folder(j) / "history.csv").write_text("epoch\n1\n")
+    assert Store(tmp_path).status(j) == "damaged"
 
 
 def test_another_jobs_files_are_not_this_jobs(tmp_path):
