@@ -25,7 +25,7 @@ def plot(view: View) -> Drawing:
     for k, (panel, _) in enumerate(places):
         a, title = axes[k // 2, k % 2], symbols(panel["title"])
         if pictures[k] is None:
-            not_run(a, title, found[k].why)
+            not_run(a, title, found[k].why, found[k].head)
             continue
         mesh = _matrix(a, pictures[k][1], highest)
         a.set_xlabel(f"key: {panel['key']} position")

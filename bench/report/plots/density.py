@@ -30,7 +30,7 @@ def plot(view: View) -> Drawing:
     points: list[dict[str, Any]] = []
     for a, (panel, row), m, picture in zip(axes[0], places, found, pictures):
         if picture is None:
-            not_run(a, row.method, m.why)
+            not_run(a, row.method, m.why, m.head)
             continue
         points += _panel(view, a, row.method, picture[1])
         a.set_title(f"{row.method}: KL {spread(m.number('kl'))}")

@@ -39,7 +39,7 @@ def plot(view: View) -> Drawing:
     if not any(pictures):
         figure, axes = sheet(view, [EMPTY_HEIGHT] * -(-len(places) // 3), min(3, len(places)))
         for a, title, m in zip(axes.flat, titles, found):
-            not_run(a, title, m.why)
+            not_run(a, title, m.why, m.head)
         return Drawing(figure, pd.DataFrame(), "", holes(view) + unmeasured(found))
     losses = [p["loss"] for p in pictures if p]
     low, high = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
@@ -84,7 +84,7 @@ def _draw(view: View, titles: list[str], found: list[Measured], pictures: list, 
                 return [(x + right) / WIDTH, (upper - down - high) / height, wide / WIDTH, high / height]
 
             if pictures[k] is None:
-                not_run(figure.add_axes(box(0, 0.22, w, EMPTY_HEIGHT - 0.1)), titles[k], found[k].why)
+                not_run(figure.add_axes(box(0, 0.22, w, EMPTY_HEIGHT - 0.1)), titles[k], found[k].why, found[k].head)
                 continue
             rise = f"rise {spread(found[k].number('loss_rise'))}"
             for text, down, size in ((titles[k], 0.04, 7.5), (rise, 0.19, 6.5)):

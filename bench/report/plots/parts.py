@@ -30,8 +30,8 @@ def sheet(view: View, heights: Sequence[float], columns: int, extra: float = 0.4
     return figure, axes
 
 
-def not_run(axes: Axes, title: str, why: str) -> None:
-    """A panel that says what is missing."""
+def not_run(axes: Axes, title: str, why: str, head: str = "not run") -> None:
+    """A panel that says what is missing; `head`: in two words."""
     axes.set_axis_off()
     axes.set_title(title)
     axes.set_xlim(0, 1)
@@ -40,7 +40,7 @@ def not_run(axes: Axes, title: str, why: str) -> None:
         (0.03, 0.04), 0.94, 0.9, boxstyle="round,pad=0,rounding_size=0.03", fill=False, edgecolor=INK, alpha=0.45,
         linestyle=(0, (4, 3)), mutation_aspect=1,
     ))
-    axes.text(0.5, 0.58, "not run", ha="center", va="center", fontsize=9)
+    axes.text(0.5, 0.58, head, ha="center", va="center", fontsize=9)
     axes.text(0.5, 0.36, why, ha="center", va="center", fontsize=6.5, linespacing=1.3)
 
 

@@ -43,7 +43,7 @@ def plot(view: View) -> Drawing:
     for k, (panel, _) in enumerate(places):
         mine, title = [axes[at] for at in grid[k]], symbols(panel["title"])
         if pictures[k] is None:
-            not_run(mine[0], title, found[k].why)
+            not_run(mine[0], title, found[k].why, found[k].head)
             remove(mine[1:])
             continue
         arrays = pictures[k][1]

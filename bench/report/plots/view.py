@@ -133,6 +133,11 @@ class Measured:
         return {s: n[name] for s, (n, _) in self.values.items() if math.isfinite(n.get(name, math.nan))}
 
     @property
+    def head(self) -> str:
+        """The same in two words: whether the runs are missing or what is computed from them."""
+        return "not measured" if self.seeds and self.runs == len(self.seeds) else "not run"
+
+    @property
     def why(self) -> str:
         """What is missing, for a panel that cannot be drawn."""
         if not self.seeds:
