@@ -164,7 +164,9 @@ def _own_draws(name: str) -> str:
 
 def _gradient(name: str) -> str:
     mixer, latents, _, out = _mixed(name, grad=True)
-    (sum(x.square().sum() for x in out.latents.values()) + sum(out.losses.values(), torch.zeros(()))).backward()
+    total = sum(x.square().sum() for x in out.latents.values()) + sum(out.losses.values(), torch.zeros(()))
+    if total.requires_grad:
+        total.backward()
     lost = [m for m, x in latents.items() if x.grad is None or not x.grad.abs().sum()]
     if lost:
         return f"no gradient reaches latent '{lost[0]}'"

@@ -104,9 +104,10 @@ class Scripted:
     script: dict = {}
     log: list = []
 
-    def __init__(self, device):
+    def __init__(self, device, seats=1):
         self.device, self.task, self.deadline = device, None, None
         self.connection, self.other = Pipe()
+        self.others = [Scripted(device) for _ in range(seats - 1)]
 
     def send(self, task):
         self.task = task
@@ -157,11 +158,11 @@ def test_who_starved_runs_again_alone_and_who_is_elsewhere_is_asked_again(tmp_pa
     (BenchError("training diverged"), False, False),
 ])
 def test_running_out_of_memory_is_a_failure_only_when_alone(tmp_path, monkeypatch, error, again, spent):
-    def fail(job, store, *arguments, on):
+    def fail(job, store, *arguments, on, **more):
         store.fail(job, str(error), type(error).__name__, on=on)
         raise error
 
-    monkeypatch.setattr("bench.job.run", fail)
+    monkeypatch.setattr("bench.job.running", fail)
     store, job = Store(tmp_path), quick_job()
     beside = worker.run_task(Task(job, str(tmp_path)))
     assert (beside.status, beside.spent) == (AGAIN if again else "failed", spent)
@@ -193,13 +194,13 @@ def test_a_failing_repetition_for_a_figure_leaves_the_finished_result(tmp_path, 
     assert worker.run_task(Task(job, str(tmp_path))).status == "done"
     before = {p.name: p.read_bytes() for p in store.folder(job).iterdir()}
 
-    def fail(job, store, *arguments, on):
+    def fail(job, store, *arguments, on, **more):
         store.begin(job)
         store.fail(job, "boom", "ValueError", ["trace"], on=on)
         store.drop(job)
         raise ValueError("boom")
 
-    monkeypatch.setattr("bench.job.run", fail)
+    monkeypatch.setattr("bench.job.running", fail)
     assert worker.run_task(Task(job, str(tmp_path), measures=(m,))).status == "failed"
     assert store.status(job) == "done" and spec.failure(store, job, m) == "labels: ValueError: boom"
     assert {n: (store.folder(job) / n).read_bytes() for n in before} == before

@@ -31,7 +31,7 @@ def lock(request, tmp_path, monkeypatch):
 
 def record(lock, **changes):
     lock.parent.mkdir(exist_ok=True)
-    lock.write_text(json.dumps({"host": owner._host(), "pid": os.getpid(), "started": owner._started(os.getpid()), "token": "x"} | changes))
+    lock.write_text(json.dumps({"host": owner.host(), "pid": os.getpid(), "started": owner.started(os.getpid()), "token": "x"} | changes))
 
 
 def test_one_owner_at_a_time(lock):

@@ -101,7 +101,7 @@ class Cell:
     def valid_mean(self) -> float:
         """Mean over the seeds on the validation split; NaN where a run has none."""
         found = [v for v in self.valid if math.isfinite(v)]
-        return math.fsum(found) / len(found) if self.shown and len(found) == self.n else NAN
+        return math.fsum(found) / len(found) if found and self.shown and len(found) == self.n else NAN
 
     def by_seed(self) -> pd.Series:
         """Finite values, indexed by seed."""
