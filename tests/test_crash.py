@@ -8,6 +8,7 @@ import threading
 import time
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,7 +108,13 @@ class Scripted:
     def __init__(self, device, seats=1):
         self.device, self.task, self.deadline = device, None, None
         self.connection, self.other = Pipe()
-        self.others = [Scripted(device) for _ in range(seats - 1)]
+        self.process = SimpleNamespace(ended=None, poll=lambda: self.process.ended)
+        self.others = [self._seat(device) for _ in range(seats - 1)]
+
+    def _seat(self, device):
+        seat = Scripted(device)
+        seat.process = self.process
+        return seat
 
     def send(self, task):
         self.task = task
@@ -127,6 +134,7 @@ class Scripted:
         pass
 
     def end(self):
+        self.process.ended = 0
         return "ended"
 
 
