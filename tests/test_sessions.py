@@ -99,7 +99,7 @@ def test_detach_status_cancel_and_go_on(tmp_path):
     def bench(*arguments):
         return subprocess.run([sys.executable, "-m", "bench", *arguments, "--results", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
 
-    what = ["run", "msmix-t1", "--only", "synthetic-mosi/lmf+*", "--seeds", "1", "--workers", "1"]
+    what = ["run", "msmix-t1", "--only", "synthetic-mosi/lmf+*", "--seeds", "4", "--workers", "1"]
     began = bench(*what, "--detach")
     assert began.returncode == 0 and "began" in began.stdout, began.stdout + began.stderr
     store = Store(tmp_path)
