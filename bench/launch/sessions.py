@@ -148,7 +148,7 @@ def sessions(store: Store) -> list[Session]:
             raw: dict[str, Any] = read_json(path) or {}
             s = Session(**{**raw, "failures": tuple(raw.get("failures", ()))})
             found.append(replace(s, state=LOST) if s.state == RUNNING and not _lives(s, path) else s)
-    return found
+    return sorted(found, key=lambda s: s.started)
 
 
 def _lives(s: Session, path: Path) -> bool:
