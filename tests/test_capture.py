@@ -5,16 +5,10 @@ A cell that is not says so in `NOT_YET`, with the reason; the list only ever shr
 import pytest
 import torch
 
-from bench import registry
-from bench.data.dataset import load
-from bench.job import build_data, build_mixer, build_model, corrupt
+from bench.contract import one_step, stepper
 from bench.matrix import Job
-from bench.models.base import Inputs
-from bench.seeds import numpy_stream, stream_seed
-from bench.train.capturable import as_on_gpu, host_reads, replay
-from bench.train.optim import Steps
-from bench.train.protocol import Protocol, from_params
-from bench.train.step import Piece, Stepper
+from bench.train.capturable import host_reads, replay
+from bench.train.step import Stepper
 from tests.golden import cell_config, cells
 
 NOT_YET: dict[str, str] = {}  # "backbone" or "backbone+mixer" -> what stands in the way
@@ -25,32 +19,7 @@ STEPS = 12
 def steps_of(backbone: str, mixer: str, **changes) -> Stepper:
     """A cell ready for its steps, with an optimiser as on a GPU and the epoch's order in place."""
     c = cell_config(backbone, mixer).with_(fraction=0.3, backbone_params=SMALLER.get(backbone, {}), **changes)
-    job = Job(c, 1111)
-    dataset = load(c.dataset, c.features)
-    data = build_data(job, dataset, registry.load("models", backbone).Model, "cpu")
-    model = build_model(job, Inputs(**data.inputs()))
-    data = corrupt(job, data, data.dataset, model)
-    mix = build_mixer(job, model)
-    as_on_gpu(model)
-    p = from_params(Protocol, c.train, "protocol")
-    model.train(), mix.train(), model.on_epoch_start(2), data.begin_epoch(2)
-    generator = torch.Generator().manual_seed(stream_seed(c.dataset, backbone, 1111, "mixing"))
-    torch.manual_seed(stream_seed(c.dataset, backbone, 1111, "dropout"))
-    updates = [u for one in model.passes(2) for u in one.updates]
-    every = Steps(model, mix.own_parameters(), p, {u.optimiser: 1 for u in updates}, capturable=True)
-    steps = Stepper(model, mix, data, p, every, generator, lambda: torch.autocast("cpu", enabled=False))
-    steps.begin_pass(numpy_stream(c.dataset, backbone, 1111, "order").permutation(data.size("train")))
-    return steps
-
-
-def one_step(steps: Stepper, mixing: bool):
-    updates = [u for one in steps.model.passes(2) for u in one.updates]
-
-    def step() -> None:
-        for u in updates:
-            steps.run(Piece(4, mixing and u.losses is None, (), u, True, u is updates[-1]))
-
-    return step
+    return stepper(Job(c, 1111))
 
 
 def state(steps: Stepper) -> dict[str, torch.Tensor]:
