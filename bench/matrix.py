@@ -161,6 +161,8 @@ class Row:
     points: tuple[str, ...] = ()  # corruptions of the test split that its trained jobs are measured under; their mean is printed
     stated: Params = field(default_factory=lambda: _EMPTY)  # column's metric -> what our code is without any run: number or text
     note: str = ""
+    unrun: str = ""  # why its cells without a config are not run here
+    described: str = ""  # the description that its model was built from, where that is all there is
     beside: bool = False  # a row of ours that the paper does not print: in no claim, no ranking, no comparison
     departs: str = ""  # name of a variant: ran with other settings than the experiment's, so that it judges no paper
     settings: tuple[str, ...] = ()  # of a variant, as after --set

@@ -17,6 +17,7 @@ from inspect import cleandoc
 from bench import plugins
 from bench.errors import BenchError
 from bench.matrix import Experiment
+from experiments import unrun
 
 PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")  # in this order; other papers follow by name
 
@@ -44,7 +45,7 @@ def all_experiments() -> dict[str, Experiment]:
 
 
 def _made(factory: Callable[[], Experiment]) -> Experiment:
-    e = factory()
+    e = unrun.explained(factory())
     return e if e.doc else replace(e, doc=cleandoc(factory.__doc__ or ""))
 
 

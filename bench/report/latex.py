@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
+from bench.remarks import DESCRIBED, Remark, remarks
 from bench.report.layout import Line
 from bench.report.tables import Table, data_text, number, runs_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED, Judged
@@ -36,6 +37,7 @@ _SPECIAL = {
     "\u03b2": r"$\beta$", "\u03b3": r"$\gamma$", "\u03b7": r"$\eta$", "\u03c1": r"$\rho$", "\u03c9": r"$\omega$",
     "\u03c3": r"$\sigma$", "\u03b5": r"$\varepsilon$", **{chr(0x2080 + k): f"$_{k}$" for k in range(10)},
     "\u00b0": r"$^{\circ}$",
+    "\u00a7": r"\S{}",
     "\u03b4": r"$\delta$",
     "\u03be": r"$\xi$",
     "\u03b1": r"$\alpha$",
@@ -118,6 +120,9 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
             f" $^{{\\ddagger}}$: ran with other settings than the experiment's ({escape('; '.join(names))}), outside of every "
             "comparison."
         )
+    said = remarks([e])
+    if any(r.kind == DESCRIBED for r in said):
+        legend += " \\S: of a system without public code, built from the description."
     if left:
         legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
     for k, lines in enumerate(_pages(lines)):
@@ -129,6 +134,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
             *(["{\\bfseries SYNTHETIC DATA: nothing here is a result}\\par\\smallskip"] if synthetic else []),
             f"\\caption{{{caption}}}\\label{{tab:{e.id}{'-reported' if suffix else ''}{f'-{k + 1}' if k else ''}}}",
             f"\\benchfit{{{_tabular(table, lines, cell, below)}}}",
+            *([_remarks(said)] if said else []),
             "\\end{table}",
         )))
     banner = "% SYNTHETIC DATA: nothing in this file is a result.\n" if synthetic else ""
@@ -137,6 +143,12 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         + "\n".join(parts)
         + "\n"
     )
+
+
+def _remarks(said: Sequence[Remark]) -> str:
+    """Under the table: which rows are not run and why, and which were built from a description."""
+    words = " ".join(("\\S\\," if r.kind == DESCRIBED else "") + escape(r.sentence) for r in said)
+    return f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize {words}}}"
 
 
 def _run_lines(table: Table) -> tuple[list[Line], int]:
@@ -196,6 +208,8 @@ def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
         labels = _stub(line, merged, k == 0)
         if line.row.departs and not table.pivoted:
             labels[-1] += r"$^{\ddagger}$"
+        if line.row.described and not table.pivoted:
+            labels[-1] += r"\,\S"
         out.append(" & ".join([*labels, *(cell(table, at) for at in line.cells)]) + " \\\\")
         if below and any(second := [below(table, at) for at in line.cells]):
             out.append(" & ".join([""] * len(stubs) + second) + " \\\\[2pt]")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.matrix import Column, Experiment, Row
+from bench.remarks import SIGN
 
 _RATE = re.compile(r"(MR|NR)=|Avg\.$")
 
@@ -62,6 +63,7 @@ def pivoted(e: Experiment) -> Layout:
     variants = list(dict.fromkeys(r.variant for r in e.rows))
     datasets = list(dict.fromkeys(c.group for c in e.columns))
     inner = [c for c in e.columns if c.group == datasets[0]]
+    signed = {r.method for r in e.rows if r.described}
     lines = [
         Line((d, v), tuple(
             (at[m, v], j) if (m, v) in at else None for m in methods for c in inner
@@ -71,7 +73,7 @@ def pivoted(e: Experiment) -> Layout:
     ]
     return Layout(
         ("Dataset", variants[0].partition("=")[0]), tuple(c for _ in methods for c in inner),
-        tuple((f"{m} [{name}]" if name else m, len(inner)) for m, name in methods), tuple(lines),
+        tuple((m + f" {SIGN}" * (m in signed) + (f" [{name}]" if name else ""), len(inner)) for m, name in methods), tuple(lines),
     )
 
 

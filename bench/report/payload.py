@@ -118,8 +118,12 @@ def payload(tables: Sequence[Table], rerun: Rerun, settings: Mapping[str, Sequen
                             record["u"] = [digits(v) for v in cell.valid]
                 if z := seeds.setdefault(cell.seeds, len(seeds)):
                     record["z"] = z
-                if name := t.experiment.rows[at[0]].departs:
-                    record["x"] = name
+                row = t.experiment.rows[at[0]]
+                for key, text in (("o", row.described), ("y", row.unrun if not cell.configs else "")):
+                    if text:
+                        record[key] = why.setdefault(text, len(why))
+                if row.departs:
+                    record["x"] = row.departs
                 if judged.printed:
                     record |= {"r": printed_text(judged.printed), "q": digits(judged.printed.mean, 6)}
                 for key, value in (("d", digits(judged.delta)), ("h", digits(judged.half_width)), ("j", judged.status)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.matrix import Experiment, dataset_name
+from bench.remarks import DESCRIBED, UNRUN, remarks
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
@@ -79,6 +80,7 @@ def section(
         "below": below,
         "files": list(files),
         "figures": [isolated(f) for f in figures],
+        "remarks": [pretty(r.sentence) for r in remarks([e])],
         "notes": [pretty(n) for n in e.notes],
         "map": small_map(t),
         "command": said.get("Command", f"bench run {e.id}"),
@@ -133,6 +135,14 @@ def _legend(t: Table, primary: str) -> tuple[str, str]:
             "Rows marked \u201cother settings\u201d ran with other settings than the experiment's: they stand beside its rows, "
             "and outside of marks, tests and verdicts."
         )
+    kinds = {r.kind for r in remarks([t.experiment])}
+    if DESCRIBED in kinds:
+        words.append(
+            "Rows marked \u201cfrom the description\u201d (\u00a7) are of a system without public code, built from what is public of its "
+            "paper; what that leaves open is chosen here, and a difference to a reported number is shown without a verdict."
+        )
+    if UNRUN in kinds:
+        words.append("Rows marked \u201cnot run here\u201d say why below the table.")
     if t.progress["missing"]:
         words.append("\u2013: not run yet.")
     below = f"Data: {data_text(t)}."

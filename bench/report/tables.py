@@ -13,6 +13,7 @@ from bench.analysis.grid import Grid, make_grid
 from bench.analysis.results import DONE, NAN, NOT_RUN, UNDEFINED, Cell, Results, provenance
 from bench.analysis.stats import paired
 from bench.matrix import Column, Config, Experiment, Row, seeds
+from bench.remarks import DESCRIBED, SIGN, remarks
 from bench.report.layout import Layout, Line, layout_of, rates_as_rows
 from bench.report.significance import Contrast, Contrasts, contrasts
 from bench.report.verdict import Judged, Reported, judge_grid
@@ -116,7 +117,8 @@ def make_table(e: Experiment, results: Results, reported: Reported, n_seeds: int
 
 
 def _apart(grid: Grid, judged: Mapping[tuple[int, int], Judged]) -> dict[tuple[int, int], Judged]:
-    """Variants stand outside of every verdict: the difference to a reported number is shown, and why it is no more."""
+    """Variants, and systems built from a description, stand outside of every verdict: the difference to a reported number
+    is shown, and why it is no more."""
     found = dict(judged)
     for i, row in enumerate(grid.experiment.rows):
         for j in range(len(grid.experiment.columns)) if row.departs else ():
@@ -124,6 +126,9 @@ def _apart(grid: Grid, judged: Mapping[tuple[int, int], Judged]) -> dict[tuple[i
                 found[i, j] = Judged()
             elif found[i, j].printed:
                 found[i, j] = replace(found[i, j], half_width=NAN, status="", why=f"ran with other settings ({row.departs}): no verdict")
+        for j in range(len(grid.experiment.columns)) if row.described and not row.departs else ():
+            if found[i, j].status:
+                found[i, j] = replace(found[i, j], status="", why="built from the description, which leaves parts open: no verdict")
     return found
 
 
@@ -218,6 +223,8 @@ def frame(table: Table) -> pd.DataFrame:
                 "method": row.method,
                 "variant": row.variant,
                 "settings": row.departs,
+                "described": row.described,
+                "not_run": row.unrun,
                 "metric": column.metric,
                 "label": column.label,
                 "convention": column.convention,
@@ -260,7 +267,9 @@ def markdown(table: Table) -> str:
             for c in layout.columns[start : start + count]
         ]
     rows = [
-        [*line.labels[:-1], " ".join(filter(None, (line.labels[-1], line.row.departs and f"[{line.row.departs}]"))),
+        [*line.labels[:-1], " ".join(filter(None, (
+            line.labels[-1], SIGN * bool(line.row.described and not table.pivoted), line.row.departs and f"[{line.row.departs}]",
+        ))),
          *(_markdown_cell(table, at) for at in line.cells)]
         for line in layout.lines
     ]
@@ -271,7 +280,8 @@ def markdown(table: Table) -> str:
         "seeds unless a cell says otherwise."
     )
     banner = "**SYNTHETIC DATA: nothing here is a result.**\n\n" if table.provenance == "synthetic" else ""
-    return f"# {e.id}: {e.title}\n\n{banner}{body}\n\n{notes}\n"
+    said = "".join(f"\n- {SIGN * (r.kind == DESCRIBED)} {r.sentence}".replace("-  ", "- ") for r in remarks([e]))
+    return f"# {e.id}: {e.title}\n\n{banner}{body}\n\n{notes}\n{said and said + chr(10)}"
 
 
 def _markdown_cell(table: Table, at: tuple[int, int]) -> str:

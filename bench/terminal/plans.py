@@ -10,6 +10,7 @@ from bench.matrix import Experiment, Job
 from bench.measure.spec import Measure, failure
 from bench.plan import Plan
 from bench.records import read_failure
+from bench.remarks import UNRUN, remarks
 from bench.store import DAMAGED, DONE, FAILED, STALE, Store
 from bench.terminal.console import clock, console, table
 
@@ -44,6 +45,13 @@ def print_list(plan: Plan) -> None:
     out = console()
     out.print(lines)
     out.print("\ndata: + found, - not found; blocked: data or encoder missing (`bench doctor` says which)")
+    _print_remarks(plan.experiments, out)
+
+
+def _print_remarks(experiments: Sequence[Experiment], out: Console) -> None:
+    """Rows that are not run, and why; rows that were built from a description, and of what."""
+    for r in remarks(experiments):
+        out.print(f"{r.kind if r.kind != UNRUN or r.text else 'not implemented'}: {r.name} ({_some(r.artefacts)}){f': {r.text}' if r.text else ''}")
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -58,6 +66,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "estimated_hours": {d: round(plan.remaining_seconds(todo, d) / 3600, 3) for d in (CPU, GPU)},
         "all_jobs_hours": {d: round(plan.remaining_seconds(plan.jobs, d) / 3600, 3) for d in (CPU, GPU)},
         "measures": plan.figures.summary(),
+        "remarks": [{"kind": r.kind, "row": r.name, "why": r.text, "artefacts": list(r.artefacts)} for r in remarks(plan.experiments)],
         "adapted": plan.adapted,
         "to_run": [j.folder for j in todo],
     }
@@ -68,6 +77,7 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     d, out = as_json(plan), console()
     if not brief:
         _print_artefacts(d["artefacts"], out)
+        _print_remarks(plan.experiments, out)
     jobs = d["jobs"]
     shared = jobs["before_deduplication"] - jobs["total"]
     line = f"suite {plan.suite.name}: {jobs['total']:,} jobs"
@@ -101,14 +111,17 @@ def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:
                "blocked": "cannot_run", "not run": "not_implemented_rows"}
     lines = table("artefact", *numbers, "shares runs with", right=tuple(numbers))
     for r in artefacts:
-        shares = r["shares_with"]
-        more = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
-        lines.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), ", ".join(shares[:_SHOWN]) + more)
+        lines.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), _some(r["shares_with"]))
     out.print(lines)
     out.print(
         "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or "
-        "encoder missing; not run: cells of systems that are not implemented, shown with their reported number"
+        "encoder missing; not run: cells of systems that are not run here, shown with their reported number"
     )
+
+
+def _some(artefacts: Sequence[str]) -> str:
+    more = f" and {len(artefacts) - _SHOWN} more" if len(artefacts) > _SHOWN else ""
+    return ", ".join(artefacts[:_SHOWN]) + more
 
 
 def print_failures(

@@ -147,7 +147,7 @@
     const clone = td.cloneNode(true); $$(".r, .sr, .n", clone).forEach(x => x.remove());
     const facts = ["status", "error", "commit", "code_hash", "data_sha256", "provenance", "device", "torch", "python", "wall_seconds", "parameters", "test_only"];
     panel.innerHTML = `<button type="button" class="plain close" aria-label="close">\u00d7</button>
-      <p class="eyebrow">${esc(w.artefact)}, ${esc(w.column)}</p><h2>${esc(w.row)}</h2>${r.x ? `<p><span class="chip departs">other settings</span> ${esc(r.x)}</p>` : ""}
+      <p class="eyebrow">${esc(w.artefact)}, ${esc(w.column)}</p><h2>${esc(w.row)}</h2>${r.x ? `<p><span class="chip departs">other settings</span> ${esc(r.x)}</p>` : ""}${r.o ? `<p><span class="chip described">from the description</span> ${esc(DATA.why[r.o])}</p>` : ""}${r.y ? `<p><span class="chip unrun">not run here</span> ${esc(DATA.why[r.y])}</p>` : ""}
       <p class="soft">${esc(w.convention)}</p><p class="big">${clone.innerHTML || "not run here"}</p>${strip(r, 300)}
       ${r.c ? `<table class="seeds"><tr><th>seed</th><th>value</th>${r.u ? "<th>validation</th>" : ""}</tr>${seedRows(r)}</table>` : ""}
       <h3>Reported</h3>${pairs([["paper prints", esc(r.r || "no number here")], ["ours minus reported", num(r.d)], ["half-width", num(r.h)],
