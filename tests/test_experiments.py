@@ -233,9 +233,9 @@ def test_figures_name_rows_metrics_and_settings_that_exist(e):
         default = panel.get("default")
         if default is not None and not isinstance(default, list):
             assert default in [r.x for r in mine], panel
-    for point in fig.get("printed", ()):
-        rows = [r for r in e.rows if selects(point["at"])({**_labels(r), "x": r.x})]
-        assert rows and point["metric"] in known, point
+    for quoted in fig.get("printed", ()):
+        rows = [r for r in e.rows if selects(quoted["at"])({**_labels(r), "x": r.x})]
+        assert rows and quoted["metric"] in known, quoted
     assert set(fig["metrics"]) <= {c.metric for c in e.columns}
 
 

@@ -63,7 +63,7 @@ def builder(module, **more):
 
 def observe(model, batch, fixture: Fixture) -> dict:
     """The step with the fixture's draws; the losses apart as the reference logs them."""
-    y, beta = batch["label"], model.params.beta
+    y = batch["label"]
     unimodal, fused = hasattr(model, "unimodal"), hasattr(model, "fusion")
     noise = {m: batch[f"noise_{m}"] for m in MODALITIES} if unimodal else None
     hidden = fixture.hidden(batch)
