@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench import estimate
+from bench.baselines import compute as compute_baselines
 from bench.errors import BenchError
 from bench.files import one_line
 from bench.folders import recall, remember
@@ -27,7 +28,7 @@ from bench.manifest import read_manifest, suites_run, write_manifest
 from bench.matrix import Experiment, Job, expand
 from bench.measure.spec import Measure
 from bench.plan import Plan, find_data, make_plan, restricted
-from bench.settings import variant_name
+from bench.settings import given, variant_name
 from bench.store import DONE, FAILED, MISSING, Store
 from bench.suites import suite as suite_named
 from bench.trails import Trail
@@ -40,11 +41,12 @@ _MOST_SEEDS = 1000
 def plan(
     artefacts: Iterable[str] = (), suite: str = "quick", data: str | Path | None = None,
     results: str | Path = "results", seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (),
-    everything: bool = False, variant: str = "",
+    everything: bool = False, variant: str = "", baselines: bool = False,
 ) -> Plan:
     """The jobs that artefacts need in a suite, and the state of each. No artefact named: the suite's own, or, with
     `everything`, all there are. `settings`: as after --set, "train.max_epochs=5"; what they change stands beside the
-    default's results, under the name `variant` where one is given."""
+    default's results, under the name `variant` where one is given. `baselines`: tables get
+    rows of simple baselines (bench/baselines.py)."""
     from experiments import select
 
     s = suite_named(suite)
@@ -59,7 +61,7 @@ def plan(
     chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
     if variant:
         variant_name(variant, settings)
-    return make_plan(chosen, s, Store(results), data, seeds, only, settings, variant)
+    return make_plan(chosen, s, Store(results), data, seeds, only, settings, variant, baselines)
 
 
 @dataclass
@@ -103,6 +105,8 @@ def run(
     with _manifest_lock(store, wanted.suite.name):
         write_manifest(wanted, store, seeds)
         remember(store.root, None if data is None else Path(data))
+    if wanted.baselines:
+        compute_baselines(wanted.base, store, None if data is None else Path(data))
     jobs = [*wanted.todo(retry_failed, timeout), *wanted.figures.to_measure(retry_failed)]
     outcomes: list[Outcome] = []
     if jobs:
@@ -304,11 +308,8 @@ def results(folder: str | Path = "results") -> pd.DataFrame:
     store = Store(folder)
     jobs = store.scan()
     values, _ = store.frames(jobs)
-    rooms = {"train": "train", "backbone": "backbone_params", "mixer": "mixer_params", "corruption": "corruption"}
     settings: list[dict[str, Any]] = [
-        {"job": j.id, "fraction": j.config.fraction,
-         **{f"{room}.{k}": _scalar(v) for room, name in rooms.items() for k, v in getattr(j.config, name).items()}}
-        for j in jobs
+        {"job": j.id, **{k: _scalar(v) for k, v in given(j.config).items() if k != "features"}} for j in jobs
     ]
     return values.merge(pd.DataFrame(settings), on="job", how="left") if settings else values
 

@@ -67,7 +67,7 @@ def _make_plan(args: argparse.Namespace, everything: bool = False):
 
     return api.plan(
         args.artefacts, args.suite or ("real" if args.data else "quick"), args.data, args.results, args.seeds, args.only,
-        args.settings, everything, args.variant,
+        args.settings, everything, args.variant, getattr(args, "baselines", False),
     )
 
 

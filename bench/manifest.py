@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench import baselines
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row
 from bench.matrix import seeds as of_seeds
@@ -64,12 +65,16 @@ def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
                 "seeds": max(mine.get("seeds", 0), seeds or plan.suite.seeds or e.seeds),
                 "cells": [[*key, c] for key, c in changed.items()],
             }
+        with_baselines = plan.baselines or before.get("baselines", False)
+        if with_baselines and not plan.baselines:  # of rows that this run did not ask for
+            cells += [[*key, c] for key, c in earlier.items() if key not in {tuple(k) for *k, _ in cells}]
         default_ran = any(c == d and c.id in selected for _, d, c in _cells(base, e))
         wanted = e.seeds and (seeds or plan.suite.seeds or e.seeds)
         artefacts[e.id] = {
             "seeds": max(before.get("seeds", 0), wanted) if default_ran or not before else before["seeds"],
             "cells": cells,
             **({"variants": variants} if variants else {}),
+            **({"baselines": True} if with_baselines else {}),
             **({"settings": e.figure["settings"]} if "settings" in e.figure else {}),
         }
     adapted = sorted({*old.get("adapted", []), *plan.adapted})
@@ -122,6 +127,8 @@ def as_run(
         if e.id not in ran:
             continue
         record, base = ran[e.id], known[e.id]
+        if record.get("baselines"):
+            base = baselines.with_rows(base)
         cells = {tuple(key): _config(c) for *key, c in record["cells"]}
         rows, said = [], {}
         for row in base.rows:
@@ -139,7 +146,8 @@ def as_run(
                     rows.append(replace(row, cells=changed, baseline="", departs=name, settings=tuple(variant["settings"]), seeds=variant["seeds"]))
         lines += [_line(e.id, name, shown, configs, record["variants"][name]) for (name, shown), configs in said.items()]
         lines += _versions(base, rows)
-        out.append(with_figure_settings(replace(base, rows=tuple(rows), seeds=record["seeds"]), record.get("settings")))
+        made = replace(base, rows=tuple(rows), seeds=record["seeds"])
+        out.append(with_figure_settings(baselines.with_values(made, store), record.get("settings")))
     return out, list(dict.fromkeys(lines)) + [f"{a} was run, but is not known here" for a in ran if not _known(a)]
 
 

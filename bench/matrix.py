@@ -159,7 +159,7 @@ class Row:
     baseline: str = ""  # "plain" (the backbone alone), "proposed" (the paper's method), or ""
     x: float | None = None  # abscissa of a figure's point
     points: tuple[str, ...] = ()  # corruptions of the test split that its trained jobs are measured under; their mean is printed
-    stated: Params = field(default_factory=lambda: _EMPTY)  # column's metric -> what our code is without any run: number or text
+    stated: Params = field(default_factory=lambda: _EMPTY)  # metric or "group/metric" -> what our code is without any run: number or text
     note: str = ""
     unrun: str = ""  # why its cells without a config are not run here
     described: str = ""  # the description that its model was built from, where that is all there is

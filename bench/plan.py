@@ -11,7 +11,8 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from bench import encoders, estimate, validate
+from bench import encoders, estimate, modalities, validate
+from bench.baselines import with_rows as with_baselines
 from bench.data.corruption import VERSION as CORRUPTION_VERSION
 from bench.data.corruption import refuse_evaluation
 from bench.data.dataset import fingerprint, is_synthetic, load, locate, spec
@@ -61,6 +62,7 @@ class Plan:
     limits: dict[str, float] = field(default_factory=dict)  # job id -> the time limit that a failed job ran into
     notes: list[str] = field(default_factory=list)  # one line per setting that only some of the selected cells have
     unusable: list[str] = field(default_factory=list)  # what is wrong with feature files that are there
+    baselines: bool = False  # tables have rows of simple baselines
 
     def todo(self, retry_failed: bool = False, timeout: float | None = math.nan) -> list[Job]:
         """Jobs to run now: missing, stale and damaged ones that are not blocked, failed ones on request, and those that
@@ -107,13 +109,17 @@ def map_configs(e: Experiment, change: Any) -> Experiment:
 
 
 def overridden(config: Config, settings: Sequence[str]) -> Config:
-    """Apply --set key=value: train.max_epochs=5, backbone.rank=4, mixer.p_mix=1, fraction=0.5, features=aligned.
+    """Apply --set key=value: train.max_epochs=5, backbone.rank=4, mixer.p_mix=1, fraction=0.5, features=aligned,
+    data.modalities=text,audio.
 
     Raises BenchError on anything else.
     """
     for room, name, value in map(validate.split, settings):
         if not room:
             config = config.with_(**{name: value})
+            continue
+        if room == "data":
+            config = modalities.keep(config, value)
             continue
         config = config.with_(**{ROOMS[room]: {**getattr(config, ROOMS[room]), name: value}})
         if room == "corruption":
@@ -181,6 +187,7 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
 def make_plan(
     experiments: Sequence[Experiment], suite: Suite, store: Store, data_dir: Path | None = None,
     seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (), variant: str = "",
+    baselines: bool = False,
 ) -> Plan:
     """Adapt the artefacts to the suite and the data at hand and look up the state of every job. `settings` change the
     cells that `only` selects, and no others; what they change is kept as a variant, beside the default's results and
@@ -227,7 +234,7 @@ def make_plan(
 
     if suite.tuned and settings:
         raise BenchError("--suite tuned runs what `bench tune` chose; --set belongs to the other suites")
-    both = [adjusted(e) for e in experiments]
+    both = [adjusted(with_baselines(e) if baselines else e) for e in experiments]
     if suite.tuned:
         variant = TUNED
         adapted += [line for line in (unequal(tuned),) if line]
@@ -251,7 +258,7 @@ def make_plan(
     limits = {j.id: limit for j in jobs if status[j.id] == FAILED and (limit := store.time_limit(j)) is not None}
     return Plan(
         suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
-        limits, notes, sorted(f.reason for f in found.values() if f.unusable),
+        limits, notes, sorted(f.reason for f in found.values() if f.unusable), baselines,
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.data.corruption import Corruption, parse
 from bench.data.dataset import load as load_data
 from bench.data.dataset import spec
 from bench.data.spec import SPLITS
 from bench.data.unpickle import load_pickle
 from bench.errors import BenchError, DataError
-from bench.job import build_data
+from bench.job import build_data, corrupt
 from bench.train.loop import predict as scores
 from bench.weights import build, load
 
@@ -52,6 +53,8 @@ def predict(weights: str | Path, data: str | Path) -> pd.DataFrame:
         model = build(weights)
         resident = build_data(w.job, dataset, type(model), "cpu")
         _fits(resident.inputs(), w.inputs, path)
+        if dropped := parse(c.corruption).dropped:  # what it was trained without it is scored without
+            resident = corrupt(w.job, resident, resident.dataset, model, Corruption(dropped=dropped))
         frames = []
         for split in given:
             frame = pd.DataFrame({"split": split, "id": dataset.ids(split), "prediction": scores(model, resident, split)})

@@ -29,6 +29,8 @@ def given(config: Config) -> Settings:
     found: Settings = {"features": config.features, "fraction": config.fraction}
     for room, name in ROOMS.items():
         found |= {f"{room}.{k}": v for k, v in getattr(config, name).items()}
+    if "corruption.modalities" in found:
+        found["data.modalities"] = ",".join(found.pop("corruption.modalities"))
     return found
 
 

@@ -12,7 +12,8 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from bench import registry
+from bench import modalities, registry
+from bench.data.corruption import kept_modalities
 from bench.data.corruption import parse as parse_corruption
 from bench.data.dataset import spec
 from bench.errors import BenchError
@@ -32,8 +33,8 @@ _SIZES = {"rank", "hidden", "width", "heads", "kernel", "size", "tokens", "len",
 
 
 def split(setting: str) -> tuple[str, str, Any]:
-    """(room, name, value) of "backbone.rank=8"; the room is "" for fraction and features. Raises BenchError, in one
-    line, for a key that has no room and a number that is not finite."""
+    """(room, name, value) of "backbone.rank=8"; the room is "" for fraction and features, and "data" for modalities.
+    Raises BenchError, in one line, for a key that has no room and a number that is not finite."""
     key, value = parse(setting)
     if not _finite(value):
         raise BenchError(f"--set {setting}: numbers must be finite")
@@ -42,9 +43,12 @@ def split(setting: str) -> tuple[str, str, Any]:
         return room, name, value
     if key in ("fraction", "features"):
         return "", key, value
-    near = difflib.get_close_matches(room if dot else key, [*ROOMS, "fraction", "features"], 1)
+    if key == modalities.SETTING:
+        kept_modalities(value)
+        return "data", name, value
+    near = difflib.get_close_matches(room if dot else key, [*ROOMS, "fraction", "features"], 1) or difflib.get_close_matches(key, [modalities.SETTING], 1)
     hint = f"did you mean '{near[0]}{'.' + name if dot and near[0] in ROOMS else ''}'? " if near else ""
-    raise BenchError(f"--set cannot change '{key}'; {hint}use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction or features")
+    raise BenchError(f"--set cannot change '{key}'; {hint}use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction, features or {modalities.SETTING}")
 
 
 def _finite(value: Any) -> bool:
@@ -56,11 +60,14 @@ def _finite(value: Any) -> bool:
 
 
 def applicable(config: Config, settings: Sequence[str]) -> tuple[str, ...]:
-    """The settings that a cell has a parameter for: a plain baseline has no mixer to set, LMF no encoder."""
-    def fits(room: str, name: str) -> bool:
+    """The settings that a cell has a parameter for: a plain baseline has no mixer to set, LMF no encoder, and a model of
+    text and audio no vision to leave out."""
+    def fits(room: str, name: str, value: Any) -> bool:
+        if room == "data":
+            return modalities.restricts(config, value)
         return room not in ("backbone", "mixer") or name in _hints(_class(config, room))
 
-    return tuple(s for s in settings if fits(*split(s)[:2]))
+    return tuple(s for s in settings if fits(*split(s)))
 
 
 def check(settings: Sequence[str], cells: Iterable[Config]) -> list[str]:
@@ -88,8 +95,10 @@ def check(settings: Sequence[str], cells: Iterable[Config]) -> list[str]:
                 known_features = spec(c.dataset).features
                 if value not in known_features:
                     raise BenchError(f"--set features={value}: {spec(c.dataset).name} has {', '.join(known_features)}{_near(str(value), known_features)}")
+        if room == "data" and not takers:
+            raise BenchError(f"--set {setting}: no selected cell reads anything else, so nothing changes")
         if len(takers) < len(cells):
-            who = sorted({getattr(c, room) for c in takers})
+            who = sorted({c.backbone if room == "data" else getattr(c, room) for c in takers})
             notes.append(f"{room}.{name} changes the cells of {', '.join(who)}; the other {len(cells) - len(takers)} have no such setting")
     for c in cells:
         check_config(c)
@@ -107,6 +116,7 @@ def check_config(c: Config) -> None:
         parse_corruption(c.corruption)
     except (TypeError, ValueError, ArithmeticError) as e:
         raise BenchError(f"{c.backbone}+{c.mixer}: settings that do not fit ({str(e).splitlines()[0]})") from None
+    modalities.check(c)
     model.check(params, protocol)
     if protocol.batch_size == 1 and _has_batch_norm(model):
         raise BenchError(f"train.batch_size=1: {c.backbone} normalises over the batch, which needs at least 2 rows")

@@ -88,8 +88,9 @@ def make_grid(e: Experiment, results: Results, n_seeds: int | None = None) -> Gr
 
 
 def _cell(e: Experiment, row: Row, column: Column, results: Results, wanted: tuple[int, ...]) -> Cell:
-    if column.metric in row.stated:
-        return stated(row.stated[column.metric])
+    for name in (f"{column.group}/{column.metric}", column.metric):
+        if name in row.stated:
+            return stated(row.stated[name])
     computed = point(e, row, column)
     config = config_of(row, column)
     if computed is None:

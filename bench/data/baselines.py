@@ -25,6 +25,12 @@ _SHOWN = {"msena": ("non0_acc2", "acc7", "mae", "corr"), "mag": ("non0_acc2", "a
 
 def baselines(dataset: Dataset) -> dict[str, dict[str, float | None]]:
     """Name -> metrics on the test split, those of the file's family that papers print; None where undefined."""
+    shown = _SHOWN.get(dataset.spec.family(dataset.features), ())
+    return {name: {k: None if v is None else round(v, 4) for k, v in s.items() if k in shown} for name, s in scores(dataset).items()}
+
+
+def scores(dataset: Dataset) -> dict[str, dict[str, float | None]]:
+    """Name -> every metric of the file's family on the test split, unrounded; None where undefined."""
     family = dataset.spec.family(dataset.features)
     y = {s: np.asarray(dataset.splits[s]["label"], np.float64) for s in SPLITS}
     centre = 0.5 if dataset.spec.binary else 0.0  # a logit is right above 0, a class above 1/2
@@ -35,9 +41,8 @@ def baselines(dataset: Dataset) -> dict[str, dict[str, float | None]]:
     if len(parts) > 1:
         joined = {s: np.concatenate([p[s] for p in parts.values()], 1) for s in SPLITS}
         guesses["ridge on all"] = _ridge(joined, y) - centre
-    shown = _SHOWN.get(family, ())
-    scores = {name: evaluate(p, y["test"], family) for name, p in guesses.items()}
-    return {name: {k: round(v, 4) if np.isfinite(v) else None for k, v in s.items() if k in shown} for name, s in scores.items()}
+    return {name: {k: float(v) if np.isfinite(v) else None for k, v in evaluate(p, y["test"], family).items()}
+            for name, p in guesses.items()}
 
 
 def _features(dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:

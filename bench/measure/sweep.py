@@ -3,7 +3,9 @@
 Settings: points, the names of the corruptions, one at a time; corruption, the version of the code that draws them.
 """
 
-from bench.data.corruption import Corruption, named, parse
+from dataclasses import replace
+
+from bench.data.corruption import named, parse
 from bench.job import corrupt
 from bench.measure.spec import Values
 from bench.measure.trained import Trained
@@ -14,8 +16,8 @@ from bench.train.loop import predict, task_loss
 def compute(t: Trained, settings: dict) -> Values:
     """{"<point>:<metric>": value} of the test split at every point, its loss among them."""
     parts = tuple(named(point) for point in settings["points"])
-    fixed = parse(t.job.config.corruption).parts
-    data = corrupt(t.job, t.data, t.data.dataset, t.model, Corruption(fixed, parts))
+    fixed = parse(t.job.config.corruption)
+    data = corrupt(t.job, t.data, t.data.dataset, t.model, replace(fixed, sweep=parts))
     label, numbers = data.labels("test"), {}
     for part in parts:
         with data.at(part.name):

@@ -17,7 +17,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
     where.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds, from 1111 (default: the artefact's own)")
     where.add_argument("--only", metavar="GLOB", help="only jobs whose id, folder or dataset/backbone+mixer matches")
-    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, fraction or features; the cells that this changes stand beside the defaults")
+    where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, corruption.X, fraction, features or data.modalities; the cells that this changes stand beside the defaults")
+    where.add_argument("--modalities", metavar="LIST", dest="settings", action="append", type="data.modalities={}".format,
+                       help="train on these alone, as text,audio; the others are blanked everywhere (the same as --set data.modalities=LIST)")
     where.add_argument("--as", dest="variant", metavar="NAME", default="", help="what reports call the cells that --set changes (default: the settings)")
 
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -31,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     running = verb("run", "Run what is missing; resumes by default.", where)
     for p in (listing, planning, running):
         p.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
+    for p in (planning, running):
+        p.add_argument("--baselines", action="store_true", help="rows of simple baselines in every table: majority, ridge on text, text only, audio only, vision only")
     planning.add_argument("--json", action="store_true", help="machine-readable output")
     running.add_argument("--workers", type=_positive, metavar="N", help="worker processes (default: one per core, or per GPU slot)")
     running.add_argument("--gpus", default="auto", metavar="0,1", help="GPUs to use, or none (default: all there are, else the CPU)")

@@ -9,6 +9,9 @@
     {"kind": "missing", "rate": MR, "fill": "zero"}          or "noise"; train (redrawn every epoch), valid and test
     {"kind": "feature_noise", "rate": NR, "noise": "gaussian"}   or "laplace", "erasing", "drawn", "drawn3"; all splits
 
+Beside any of these, {"modalities": ["text", "audio"]} keeps only these modalities: the others are blanked in every sample of
+all splits, as under "missing" (bimodal and unimodal studies; bench/modalities.py).
+
 What changes only the test split is no part of a training. It is a sweep, a measure of a trained job (bench/measure):
 its points are evaluated one by one with the selected weights, after the training that the fixed parts describe (a clean
 one where there is none), so that one training serves the plain table and all points of a curve. A point is named
@@ -39,6 +42,11 @@ Readings, where the papers are silent:
   output and on its other inputs as it reads them, all entries. N has mean 0 and variance 1, Laplace noise too;
   "erasing" zeroes entries with probability NR; "drawn" is Laplace or erasing, "drawn3" any of the three, per sample.
 
+- Modalities that are not kept are zero, word pieces inside [CLS] ... [SEP] [MASK], those of preceding clips too; a model
+  that `reads_keep` finds them missing and does with them what its paper does. Their stream stays, so that the network, its
+  size and its initial weights are those of the full model. Lengths stay too: of a blank modality a model can know how
+  many steps the clip has, and nothing else. Labels of single modalities (CH-SIMS) are labels and stay.
+
 Every draw is a function of (dataset, seed), split, epoch (train alone), the sample's row in the file and the step (of
 the whole split, for missing modalities). Neither the method, the backbone, the batch nor the device enters, so that all
 are compared on the same corruption; nor does the rate: what falls at 10 % falls at 20 % too.
@@ -54,8 +62,8 @@ What two backbones share under one seed:
 What they never share: initial weights, batch order, dropout, mixing draws, the rows of a training fraction.
 """
 
-from bench.data.corruption.spec import Corruption, Part, named, parse, refuse_evaluation
+from bench.data.corruption.spec import Corruption, Part, kept_modalities, named, parse, refuse_evaluation
 
 VERSION = 2  # of everything in this package; part of the identity of jobs with a corruption. 2: no backbone in the stream
 
-__all__ = ["VERSION", "Corruption", "Part", "named", "parse", "refuse_evaluation"]
+__all__ = ["VERSION", "Corruption", "Part", "kept_modalities", "named", "parse", "refuse_evaluation"]

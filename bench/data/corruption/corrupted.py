@@ -15,8 +15,10 @@ from bench.data.dataset import Dataset
 from bench.data.resident import Cut, Resident
 from bench.data.spec import SPLITS
 from bench.draws import Draws
+from bench.errors import BenchError
 
 Batch = dict[str, Tensor]
+BLANKED = {"text": ("text", "text_bert", "hcf", "context_text_bert"), "audio": ("audio", "context_audio"), "vision": ("vision",)}
 
 
 class Corrupted(Resident):
@@ -25,7 +27,7 @@ class Corrupted(Resident):
     model: what the batches are for; one that computes U_m itself or encodes word pieces gets its noise there
     (inside.py), and one that `reads_keep` deals with missing modalities by the batch's keep_<modality>.
     seed: of the stream "corruption", which no backbone enters. Raises BenchError where a missing rate cannot be reached
-    or noise has no place.
+    or noise has no place, or no modality is left.
     """
 
     def __init__(self, data: Resident, dataset: Dataset, corruption: Corruption, seed: int, model: nn.Module) -> None:
@@ -33,11 +35,14 @@ class Corrupted(Resident):
         self.points = {part.name: part for part in corruption.sweep}
         self._corruption, self._seed = corruption, seed
         self._reads_keep = getattr(model, "reads_keep", False)
+        self._dropped = corruption.dropped
         self._clips = Clips(data, dataset, getattr(model, "time_mean", False))
         self.modalities = tuple(self._clips.streams)
         kinds = {p.kind for p in (*corruption.parts, *corruption.sweep)}
         self._inside = Inside(model, kinds, self.modalities, self.tensors["train"].get("text_bert"))
         self._mask_id = text.mask_token(getattr(getattr(model, "text_encoder", None), "name", "bert-base-uncased"))
+        if self._dropped and not {m for m, keys in BLANKED.items() if any(map(self._has, keys))} - set(self._dropped):
+            raise BenchError(f"{type(model).__module__.rpartition('.')[2]}: none of the modalities that are kept is in what it reads")
         self._point: Part | None = None
         self._epoch = 0
         # the epoch on the device, of training and of the other splits: a captured step reads the first one
@@ -81,7 +86,23 @@ class Corrupted(Resident):
         for m in self.modalities if parts else ():
             self._drop(batch, m, parts, draws)
             self._fill(batch, m, parts, draws)
+        batch |= self._blank(batch)
         return batch | {key: batch[key][..., :n] if key.endswith("text_bert") else batch[key][:, :n] for key, n in cut}
+
+    def _has(self, key: str) -> bool:
+        return key in self.tensors["train"] or key in self.ragged.get("train", {})
+
+    def _blank(self, batch: Batch) -> Batch:
+        """What becomes of the modalities that are not kept."""
+        found: Batch = {}
+        for m in self._dropped:
+            for key in (k for k in BLANKED[m] if k in batch):
+                x = batch[key]
+                every = x.new_ones((len(x), 1), dtype=torch.bool)
+                found[key] = frames.masked_words(x, every, self._mask_id) if key.endswith("text_bert") else torch.zeros_like(x)
+            if self._reads_keep:
+                found[f"keep_{m}"] = batch["index"].new_zeros(len(batch["index"]), dtype=torch.bool)
+        return found
 
     def missing_rates(self) -> dict[str, float]:
         """split -> missing rate by Eq. 34 of the masks at hand, under a fixed part "missing"."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.data.spec import SPLITS
+from bench.data.spec import MODALITIES, SPLITS
 from bench.errors import BenchError
 
 
@@ -44,13 +44,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Corruption:
-    """`parts` act on their kinds' splits, in training and after; `sweep` on the test split alone, one at a time."""
+    """`parts` act on their kinds' splits, in training and after; `sweep` on the test split alone, one at a time.
+    `dropped`: modalities that are blank in all samples of all splits."""
 
     parts: tuple[Part, ...] = ()
     sweep: tuple[Part, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.parts or self.sweep)
+        return bool(self.parts or self.sweep or self.dropped)
 
     def on(self, split: str, point: Part | None = None) -> tuple[Part, ...]:
         """What acts on a split; with a point of the sweep, on the test split at that point."""
@@ -62,8 +64,11 @@ class Corruption:
 
 def parse(given: Mapping[str, Any]) -> Corruption:
     """A `Config.corruption`. Raises BenchError, in one line, for anything that is not one."""
+    kept = kept_modalities(given.get("modalities", MODALITIES))
+    dropped = tuple(m for m in MODALITIES if m not in kept)
+    given = {k: v for k, v in given.items() if k != "modalities"}
     if not given:
-        return Corruption()
+        return Corruption(dropped=dropped)
     several = given.get("parts")
     if several is not None and (not isinstance(several, list) or len(given) > 1):
         raise BenchError("a corruption is one part or {'parts': [...]} and nothing beside it")
@@ -74,7 +79,15 @@ def parse(given: Mapping[str, Any]) -> Corruption:
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice:
             raise BenchError(f"corruption {what} '{twice}' is given twice")
-    return Corruption(tuple(fixed), tuple(sweep))
+    return Corruption(tuple(fixed), tuple(sweep), dropped)
+
+
+def kept_modalities(value: Any) -> tuple[str, ...]:
+    """The modalities that "text,audio" or a list names, in the field's order. Raises BenchError where it names none."""
+    names = [n.strip() for n in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not names or not set(map(str, names)) <= set(MODALITIES):
+        raise BenchError(f"modalities takes some of {', '.join(MODALITIES)}, got '{value}'")
+    return tuple(m for m in MODALITIES if m in names)
 
 
 def named(point: str) -> Part:
