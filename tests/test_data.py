@@ -173,8 +173,8 @@ def _poke(split, key, index, value):
         (_with("test", "audio", lambda a: a[:, :, :2]), r"test/audio has samples of shape \[7, 2\]; in train: \[7, 3"),
         (_with("test", "vision", lambda a: a.astype(str)), r"test/vision has no numbers \(dtype <U"),
         (
-            _with("test", "vision", lambda a: [r[: i + 1] for i, r in enumerate(a)]),
-            r"test/vision has samples of different shapes: the first is \[1, 2\], number 2 is \[2, 2\]",
+            _with("test", "vision", lambda a: [r[:, : i + 1] for i, r in enumerate(a)]),
+            r"test/vision has samples of different shapes: the first is \[9, 1\], number 2 is \[9, 2\]",
         ),
         (_with("train", "text_bert", lambda a: a[:, :2]), r"train/text_bert has shape \[6, 2, 5\]"),
         (_poke("train", "text_bert", (3, 0, 0), 0.5), r"train/text_bert has 1 .* \(first 'train\$_\$3'\) that are no"),

@@ -9,7 +9,7 @@ _ARCHIVES = {
     b"\xfd7zXZ\x00": "an xz archive; unpack it (unxz)",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
     b"Rar!": "a rar archive; unpack it",
-    b"\x89HDF": "an HDF5 file (a computational sequence of the CMU SDK?); align with the SDK, and pickle what it gives",
+    b"\x89HDF": "an HDF5 file (a computational sequence of the CMU SDK?); `bench data convert` puts one into an M-SENA file",
     b"\x93NUMPY": "a single numpy array (.npy); feature files are pickles of many",
     b"RIFF": "a wav file",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",

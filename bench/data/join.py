@@ -1,7 +1,8 @@
 """One modality of a feature file replaced by features computed elsewhere (MMSA's -Ft, -Fa, -Fv; MMSA-FET's outputs).
 
 A file of features has, for each split, the modality's array [N, T, d] under its name, and may have id [N], <name>_lengths
-[N] and, with text, text_bert [N, 3, L]. Samples are matched by id where both files have ids, else by their order.
+[N] and, with text, text_bert [N, 3, L]. Samples are matched by id where both files have ids, else by their order. Sequences
+of different lengths, and computational sequences of the CMU SDK (csd.py), are padded.
 """
 
 import os
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import csd
 from bench.data.layouts import as_msena
 from bench.data.spec import MODALITIES, SPLITS
 from bench.data.unpickle import load_pickle
-from bench.data.values import as_id, as_list
+from bench.data.uneven import pad_splits
+from bench.data.values import as_id, as_list, video_of
 from bench.errors import DataError
 
 
@@ -47,7 +50,11 @@ def join_files(base: str | os.PathLike, target: str | os.PathLike, features: Map
 def _replace(data: dict[str, dict[str, Any]], modality: str, file: Path, base: Path) -> None:
     if modality not in MODALITIES:
         raise DataError(f"no modality '{modality}'; known: {', '.join(MODALITIES)}")
-    given = load_pickle(file)
+    given = _of_sequence(file, modality, data, base) if file.suffix.lower() in csd.ENDS else load_pickle(file)
+    if isinstance(given, dict):
+        given = {s: dict(part) if isinstance(part, Mapping) else part for s, part in given.items()}
+        if all(isinstance(given.get(s), dict) for s in SPLITS):
+            pad_splits(given, file)
     for split in SPLITS:
         names = ("valid", "dev") if split == "valid" else (split,)
         part = next((given[n] for n in names if isinstance(given, Mapping) and isinstance(given.get(n), Mapping)), None)
@@ -60,6 +67,33 @@ def _replace(data: dict[str, dict[str, Any]], modality: str, file: Path, base: P
                 data[split][key] = _rows(part[key], order, split, key, file)
             elif key != modality:
                 data[split].pop(key, None)  # the replaced features' own
+
+
+def _of_sequence(file: Path, modality: str, data: Mapping[str, Mapping[str, Any]], base: Path) -> dict[str, dict[str, Any]]:
+    """split -> the modality's sequences, in the order of the base's samples, and their ids, of a computational sequence
+    whose entries are clips ("video[3]"). Raises DataError where they are whole videos, or other clips."""
+    entries = csd.read(file)
+    clips = {_clip(k): v for k, v in entries.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        try:
+            ids = [as_id(i) for i in as_list(data[split]["id"], "a list of ids")]
+        except ValueError as error:
+            raise DataError(f"{base}: {split}/id has {error}") from None
+        missing = [i for i in ids if _clip(i) not in clips]
+        if missing and {video_of(i) for i in missing} & set(entries):
+            raise DataError(f"{file}: its entries are whole videos; align it to the labels first (the SDK's align), so that they are clips as 'video[3]'")
+        if missing:
+            first = f"first {missing[0]!r}; the file has {next(iter(entries))!r} and others"
+            raise DataError(f"{file}: lacks {len(missing)} of {len(ids)} samples of {split} of {base} ({first})")
+        found[split] = {modality: [clips[_clip(i)] for i in ids], "id": ids}
+    return found
+
+
+def _clip(name: str) -> tuple[str, str]:
+    """(video, clip) of "video[3]", "video$_$3" or "video_3"."""
+    video = video_of(name)
+    return video, name[len(video) :].strip("$_[]") if video else name
 
 
 def _order(mine: Mapping[str, Any], theirs: Mapping[str, Any], split: str, file: Path, base: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ Where M-SENA has no rule: NaN in audio or vision is kept and recorded, and only 
 refuses it; any other value that is not finite (in text or labels, +inf anywhere, -inf in vision) is an error. The
 mean is taken in float64 and stored in float32 (M-SENA: float32 throughout; the difference is rounding). Sequences that
 are padded at the start (MMSA-FET, MulT) are moved to the front, for lengths and masks mean first steps everywhere here.
-A modality that the file does not have is zero and one column wide.
+A modality that the file does not have is zero and one column wide. Samples of different lengths are padded (uneven.py).
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from bench.data import padding
 from bench.data.layouts import as_msena
 from bench.data.reader import UNIMODAL, Reader, where
 from bench.data.spec import MODALITIES, SPLITS, DatasetSpec
+from bench.data.uneven import pad_splits
 from bench.data.values import column
 
 READER = 3  # version of what is written here; part of every cache folder's name
@@ -41,6 +42,7 @@ def convert(data: Any, spec: DatasetSpec, features: str, source: Path, folder: P
     where.
     """
     splits, notes = as_msena(data, source)
+    notes += pad_splits(splits, source)
     encoder = data.get("text_encoder")
     name = encoder.get("name", "") if isinstance(encoder, Mapping) else ""
     reader = _Reader(spec, "synthetic" in data, source, folder)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import csd
 from bench.data.spec import FeatureFile
 from bench.data.unpickle import load_pickle
 from bench.errors import DataError
 
 _DEEP, _MANY = 3, 400  # folders below the data folder, and files, that are looked at
-_ENDS = (".pkl", ".pickle", ".p", ".npz", ".csd", ".h5", ".hdf5")
+_ENDS = (".pkl", ".pickle", ".p", ".npz", *csd.ENDS)
 _SPLITS = ("train", "valid", "dev", "test")
 _LARGEST = 4 << 30  # bytes of a pickle that is opened only to say what it is
 
@@ -34,8 +35,11 @@ def files(folder: Path) -> Iterator[Path]:
 def recognise(path: Path) -> tuple[str, str]:
     """(what a file is, what to do with it), each in words."""
     end = path.suffix.lower()
-    if end in (".csd", ".h5", ".hdf5"):
-        return "an HDF5 file (a computational sequence of the CMU SDK?)", "not read: align with the SDK, and pickle what it gives"
+    if end in csd.ENDS:
+        try:
+            return csd.describe(path)
+        except (DataError, OSError) as error:
+            return "an HDF5 file", str(error).removeprefix(f"{path}: ")
     if end == ".npz":
         return "a numpy archive", "`bench data convert` reads packs of words; audio_features.npz belongs beside a label.csv"
     try:
