@@ -259,7 +259,9 @@ def test_variants_are_told_apart_by_what_is_in_them(read):
     fake = copy.copy(ds)
     object.__setattr__(fake, "splits", {s: {"label": np.zeros(n), "audio": np.zeros((1, 7, 5))} for s, n in sizes.items()})
     assert variants.variant(fake)["title"].startswith("the CMU SDK's older division of MOSI (2,183 clips)")
+    assert variants.title(variants.variant(fake)).endswith("; no source was found for how the 2,183 are divided")
     for entry in variants.table():
+        assert "no source was found for" in variants.title(entry) or not entry.get("unconfirmed")
         assert sum(entry.get("sizes", [])) in (0, 2199, 2183, 22856, 22777, 2281, 4403, 9588) and entry["source"]
 
 

@@ -76,7 +76,7 @@ def _check(
         shapes=" / ".join(_shapes(dataset)),
         notes=(*dataset.warnings, *_listing(dataset)),
         layout=_LAYOUTS[dataset.format] + (f", {features}" if dataset.format == "msena" else ""),
-        variant="" if made else (variants.variant(dataset) or {}).get("title", ""),
+        variant="" if made else variants.title(variants.variant(dataset)),
         differs=() if made else tuple(variants.differences(dataset)),
         facts=survey(dataset) if full else {},
         baselines=baselines(dataset) if full else {},

@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 TABLE = Path(__file__).parents[2] / "experiments" / "variants.toml"
 _WIDTHS = {"text": "text", "audio": "word_audio", "vision": "word_vision"}
-_KEYS = {"dataset", "title", "format", "sizes", "text", "audio", "vision", "source", "note"}
+_KEYS = {"dataset", "title", "format", "sizes", "text", "audio", "vision", "source", "unconfirmed", "note"}
 
 
 @lru_cache
@@ -31,6 +31,13 @@ def table(path: Path = TABLE) -> tuple[dict[str, Any], ...]:
         if not {"dataset", "title"} <= set(entry) <= _KEYS:
             raise BenchError(f"{path}: an entry has {', '.join(entry)}; known: {', '.join(sorted(_KEYS))}")
     return tuple(entries)
+
+
+def title(entry: dict[str, Any] | None) -> str:
+    """What to call an entry, and what of it no source was found for; "" of none."""
+    if entry is None:
+        return ""
+    return entry["title"] + (f"; no source was found for {entry['unconfirmed']}" if "unconfirmed" in entry else "")
 
 
 def widths(dataset: Dataset) -> dict[str, int]:

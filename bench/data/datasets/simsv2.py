@@ -1,8 +1,9 @@
 """CH-SIMS v2, supervised part: 4,403 Chinese film and television clips, labels in [-1, 1], one for the clip and one for
 each of its modalities (M-SENA's layout, published unaligned only).
 
-Sizes and widths are those of the authors' repository (thuiar/ch-sims-v2). Nothing is published that could be a hash or
-a histogram of its labels: generated data take those of CH-SIMS.
+The size of the training split, steps and columns are those of config/config_regression.py of the authors' repository
+(thuiar/ch-sims-v2); no text states the sizes of validation and test, which are those that users of the data set report.
+Nothing is published that could be a hash or a histogram of its labels: generated data take those of CH-SIMS.
 """
 
 from bench.data.datasets.sims import SPEC as SIMS
