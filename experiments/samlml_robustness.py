@@ -10,7 +10,7 @@ def table5() -> Experiment:
 
     Claim: SAM-LML is best in most cells and on average.
     Expected: average Acc2 on MOSI 74.6, on MOSEI 80.0.
-    Cost: 70 runs, 70 new; about 540 GPU-minutes.
+    Cost: 140 runs, 140 new; about 570 GPU-minutes.
     Command: bench run samlml-t5 --suite paper --data DIR
     """
     methods = ("MCTN", "MMIN", "GCNet", "IMDer", "MoMKE", SYSTEM)
