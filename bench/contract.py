@@ -218,7 +218,10 @@ def _permutation(name: str) -> str:
 def _parameters_learn(name: str) -> str:
     steps = stepper(Job(cell(name), _SEED))
     before = {k: p.detach().clone() for k, p in steps.model.named_parameters()}
-    trained = {id(p) for g in steps.model.groups() for p in g.params}
+    updates = [u for one in steps.model.passes(2) for u in one.updates]  # what a preparation alone trains may stand still
+    every = any(u.groups is None for u in updates)
+    stepped = {name for u in updates for name in u.groups or ()}
+    trained = {id(p) for g in steps.model.groups() for p in g.params if every or g.name in stepped}
     for _ in range(3):
         one_step(steps, False)()
     still = [k for k, p in steps.model.named_parameters() if id(p) in trained and p.requires_grad and torch.equal(before[k], p)]
