@@ -248,7 +248,7 @@ def test_a_curve_goes_on_where_some_seeds_have_stopped(tmp_path):
     assert n["coefficient_audio"] == [3] * 8 + [2] * 4 and n["imbalance"] == [3] * 4 + [2] * 4 + [1] * 4
     first.write_text("epoch,train_total\n1,0.5\n")
     d = draw(e, store, tmp_path, 1)
-    assert d.words.count("not run") == 2 and "without these curves" in d.words
+    assert d.words.count("not recorded") == 2 and "without these curves" in d.words and "not run" not in d.words
 
 
 def test_the_papers_ranges_and_the_baseline_are_in_the_dynamics(drawn):
@@ -345,6 +345,29 @@ def test_no_line_joins_categories(drawn):
 
 @pytest.mark.parametrize("artefact, panels, lines", [("msmix-f6", 12, 2), ("slad-f4", 12, 1)])
 def test_lines_that_would_cover_each_other_have_panels_of_their_own(drawn, artefact, panels, lines):
-    axes = [a for a in drawn(artefact).figure.axes if a.get_visible() and a.get_title()]
+    axes = [a for a in drawn(artefact).figure.axes if a.get_visible() and a.lines]
     joined = [sum(len(line.get_xdata()) > 2 for line in a.lines) for a in axes]
     assert len(axes) == panels and set(joined) == {lines}
+
+
+@pytest.mark.parametrize("artefact, titles, names", [("slad-f4", 4, 4), ("msmix-f6", 12, 4)])
+def test_what_a_column_of_panels_shares_is_said_once(drawn, artefact, titles, names):
+    """A panel under one of the same title has none of its own; the axis is named under the lowest."""
+    axes = [a for a in drawn(artefact).figure.axes if a.get_visible() and a.lines]
+    assert sum(bool(a.get_title()) for a in axes) == titles
+    assert sum(bool(a.get_xlabel()) for a in axes) == names
+
+
+def test_rows_of_panels_stand_apart(drawn):
+    """No title of a row reaches up to the axis of the row above, ticks and label included."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = drawn("msmix-f6").figure
+    FigureCanvasAgg(figure).draw()
+    axes = [a for a in figure.axes if a.get_visible() and a.lines]
+    scale = 72 / figure.dpi
+    bottom = {round(a.get_position().y0, 3): a.get_tightbbox().y0 * scale for a in axes}
+    top = {round(a.get_position().y0, 3): a.get_tightbbox().y1 * scale for a in axes}
+    rows = sorted(bottom, reverse=True)
+    assert len(rows) == 3
+    assert all(bottom[upper] - top[lower] >= 8 for upper, lower in zip(rows, rows[1:]))  # points

@@ -7,6 +7,7 @@ import pytest
 
 from bench.report.build import build
 from bench.report.latex import escape
+from bench.report.layout import layout_of
 from bench.report.sections import provenance_rows, section
 from bench.report.words import count, fields, plain, pretty
 from experiments import all_experiments
@@ -61,3 +62,15 @@ def test_one_run_each_is_never_bold(tmp_path):
     page = build([replace(p.experiment, seeds=1)], p.store, tmp_path / "out", "real", p.hashes).read_text()
     assert 'class="cell best' not in page and 'class="cell second' not in page
     assert 'class="cell best' in build([p.experiment], p.store, tmp_path / "out", "real", p.hashes).read_text()
+
+
+def test_no_line_of_a_table_is_without_a_name():
+    """Where the paper names the full model by the method alone, the line keeps the method's name."""
+    for e in all_experiments().values():
+        for line in layout_of(e).lines:
+            shown = line.labels[1:] if line.again else line.labels
+            assert any(shown), (e.id, line.row.key)
+
+
+def test_conventions_are_written_in_signs():
+    assert pretty("samples with y != 0, 12 x 5 runs, x in a word: max x") == "samples with y ≠ 0, 12 × 5 runs, x in a word: max x"

@@ -42,7 +42,7 @@ def plain(e: Experiment) -> Layout:
     for i, row in enumerate(e.rows):
         labels, last = tuple(row.key[k] for k in used), lines[-1] if lines else None
         first = last is None or last.row.block != row.block
-        again = not first and len(labels) > 1 and last.labels[0] == labels[0]
+        again = not first and any(labels[1:]) and last.labels[0] == labels[0]  # a row without further labels keeps its first
         lines.append(Line(labels, tuple((i, j) for j in range(len(e.columns))), row, first, again))
     return Layout(tuple(titles[k] for k in used), e.columns, _groups([c.group for c in e.columns]), tuple(lines))
 

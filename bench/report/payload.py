@@ -14,6 +14,7 @@ from bench.report.settings import Setting
 from bench.report.significance import Contrast
 from bench.report.tables import Table
 from bench.report.verdict import Printed
+from bench.report.words import pretty
 from bench.settings import current, variant_name
 
 RUN_FIELDS = (
@@ -159,7 +160,7 @@ def _columns(t: Table) -> list[dict]:
             "g": column.group,
             "k": column.metric,
             "l": column.label,
-            "c": column.convention,
+            "c": pretty(column.convention),
             "d": [] if t.pivoted else datasets,
         }
         found.append(entry | ({"m": methods[k]} if methods[k] else {}))

@@ -151,7 +151,7 @@ def _legend(t: Table, primary: str) -> tuple[str, str]:
         if c.convention:
             conventions.setdefault(c.convention, {})[c.label] = None
     meanings = "; ".join(f"{', '.join(labels)}: {convention}" for convention, labels in conventions.items())
-    return " ".join(words), below + (f" Conventions: {meanings}." if meanings else "")
+    return " ".join(words), pretty(below + (f" Conventions: {meanings}." if meanings else ""))
 
 
 def _problems(t: Table) -> tuple[list[str], str]:

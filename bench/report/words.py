@@ -8,15 +8,16 @@ _LETTERS = {
     "rho": "\u03c1", "tau": "\u03c4", "omega": "\u03c9", "sigma": "\u03c3", "epsilon": "\u03b5",
 }
 _LOWER = {**dict(zip("0123456789", "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"))}
-_SIGNS = {"<->": "\u2194", "->": "\u2192", ">=": "\u2265", "<=": "\u2264", "+-": "\u00b1", "+/-": "\u00b1"}
+_SIGNS = {"<->": "\u2194", "->": "\u2192", ">=": "\u2265", "<=": "\u2264", "+-": "\u00b1", "+/-": "\u00b1", "!=": "\u2260"}
 _SIGN = re.compile("|".join(re.escape(s) for s in sorted(_SIGNS, key=len, reverse=True)))
+_TIMES = re.compile(r"(?<=\d )x(?= \d)")
 _LETTER = re.compile(rf"(?<![A-Za-z.\-/`])({'|'.join(_LETTERS)})(?:_(\d))?(?![A-Za-z-]|\.\w)")
 _FIELD = re.compile(r"^([A-Z][a-z]+):\s+")
 
 
 def pretty(text: str) -> str:
     """"xi_1 -> 0" as ξ₁ → 0. Names with other endings (lambda_ml) keep them behind the letter."""
-    text = _SIGN.sub(lambda m: _SIGNS[m[0]], text)
+    text = _TIMES.sub("\u00d7", _SIGN.sub(lambda m: _SIGNS[m[0]], text))
     return _LETTER.sub(lambda m: _LETTERS[m[1]] + "".join(_LOWER[d] for d in m[2] or ""), text)
 
 

@@ -37,10 +37,9 @@ def plot(view: View) -> Drawing:
             incomplete += [name.replace("_", " ") for name, runs in found.items() if not runs]
         else:
             configs = [view.config(i, panel["group"]) for i in view.rows({})]
-            why = missing(view, configs)
-            if view.runs(configs)["done"]:
-                why += "\nwithout these curves in their history"
-            not_run(a, title, why)
+            done = view.runs(configs)["done"]
+            why = missing(view, configs) + ("\nwithout these curves in their history" if done else "")
+            not_run(a, title, why, "not recorded" if done else "not run")
     for a in axes.flat[len(curves):]:
         a.remove()
     legend(figure, figure.axes)

@@ -91,12 +91,13 @@ def plot(view: View) -> Drawing:
                 points += heatmap.panel(view, axes[r, c], place.panel, place.column, place.title, cells)
             else:
                 points += _panel(view, axes[r, c], place, cells, len(line))
-                if r and (above := rows[r - 1][c]) and above.panel is place.panel and shown[id(above)]:
+                if r and (above := rows[r - 1][c]) and above.title == place.title and shown[id(above)]:
                     axes[r, c].set_title("")
-                    axes[r - 1, c].set_xlabel("")
                 left = line[c - 1] if c else None
                 if left is None or left.column != place.column or not shown[id(left)] or left.panel.get("kind"):
                     axes[r, c].set_ylabel(axis_label(view.experiment.columns[place.column]))
+                if r and axes[r - 1, c].get_xlabel() == axes[r, c].get_xlabel():  # once, under the lowest of them
+                    axes[r - 1, c].set_xlabel("")
                 same.setdefault(place.column, []).append(axes[r, c])
     same_limits(same)
     legend(figure, [a for a in figure.axes])

@@ -22,8 +22,10 @@ DOTTED = {"color": INK, "alpha": 0.55, "linestyle": (0, (1, 1.5)), "linewidth": 
 def sheet(view: View, heights: Sequence[float], columns: int, extra: float = 0.45) -> tuple[Figure, np.ndarray]:
     """(figure, axes [rows, columns]) at text width. heights: of the rows, in inches; extra: for legend and banner."""
     banner = view.table.provenance == "synthetic"
-    size = (WIDTH, sum(heights) + extra + 0.15 * banner)
+    gap = 0.06 if len(heights) > 1 else 0.0  # a title must not be read as the axis label above it
+    size = (WIDTH, sum(heights) + extra + 0.15 * banner + 2 * gap * (len(heights) - 1))
     figure = Figure(size, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.03 + gap)
     if banner:
         figure.suptitle("SYNTHETIC DATA: not a result", color=WARNING)
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=list(heights))
