@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 
 @pytest.mark.parametrize("text, said", [
     ("xi_1=0.7", "\u03be\u2081=0.7"), ("SIG -> Ground-Truth", "SIG \u2192 Ground-Truth"), ("p >= 0 against y >= 0", "p \u2265 0 against y \u2265 0"),
-    ("alpha_mix = 0.1", "\u03b1_mix = 0.1"), ("66.81 +- 0.13", "66.81 \u00b1 0.13"), ("tau = 0.2", "\u03c4 = 0.2"),
+    ("alpha_mix = 0.1", "\u03b1_mix = 0.1"), ("66.81 +- 0.13", "66.81 \u00b1 0.13"), ("tau = 0.2", "\u03c4 = 0.2"), ("y != 0, 5 x 5", "y \u2260 0, 5 \u00d7 5"),
     ("bench run alpha-t1", "bench run alpha-t1"), ("alphabet, data/beta.toml, theta", "alphabet, data/beta.toml, theta"),
 ])
 def test_signs_are_those_of_print(text, said):
