@@ -52,7 +52,9 @@ def page(kind: str, name: str) -> str:
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or name
     title, _, rest = doc.partition("\n")
     room = KINDS[kind][1]
-    parts = [f"# {title.rstrip('.')}", f"`{name}`, version {registry.version(kind, name)}, `bench/{kind}/{name}.py`", _markdown(rest)]
+    built = registry.constants(kind, name).get("DESCRIPTION")
+    parts = [f"# {title.rstrip('.')}", f"`{name}`, version {registry.version(kind, name)}, `bench/{kind}/{name}.py`",
+             f"**From the description** ([what that means](../concepts.md)): {built}." if built else "", _markdown(rest)]
     lines = [f"| `{room}.{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in settings(path)]
     if lines:
         parts += ["## Settings", "Change one with `--set`. Defaults of the class; what each data set really runs with is in "
@@ -111,7 +113,8 @@ def index() -> str:
         for name in registry.names(kind):
             path = Path(__file__).parents[1].joinpath("bench", kind, f"{name}.py")
             first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or name).splitlines()[0]
-            lines.append(f"- [`{name}`]({kind}-{name}.md): {first}")
+            built = " From the description." if "DESCRIPTION" in registry.constants(kind, name) else ""
+            lines.append(f"- [`{name}`]({kind}-{name}.md): {first}{built}")
         parts += [f"## {title}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 

@@ -48,21 +48,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.draws import Draws
-from bench.errors import BenchError
-from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
+from bench.models.base import Batch, Encoded, Inputs, Latents, Output
 from bench.models.parts.ranking import Mask, step_mean
 from bench.models.parts.samlml_losses import inter_losses, intra_losses
-from bench.models.parts.sequence_nets import ConvTransformer, Stack, TransformerConv
 from bench.models.parts.supervised_attention import DETERMINISTIC, OFF, RANKING, Attention, Decomposition
-from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
-from bench.models.parts.words import RANGES, MinMax, one_of
+from bench.models.parts.text import Hidden
+from bench.models.parts.unimodal import MODALITIES, UnimodalBackbone, check
+from bench.models.parts.words import one_of
 
 VERSION = 2  # 2: missing modalities blanked, noise where Sec. 3 has it, pairs with a missing query; HKT's encoders
 
-MODALITIES = ("text", "audio", "vision")
 _LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "bce": F.binary_cross_entropy_with_logits}
-SEQUENCES = ("audio", "vision", "hcf")  # order of `layers`, `heads`, `feed_forward`
 
 TABLE4_ROWS = {
     "W/O Supervised Learning": {"intra": False, "inter": False},
@@ -95,7 +91,7 @@ class Params:
     scale: str = "batch"  # of audio and vision: "batch", "train" (words.py) or "none"
     order: str = "conv-transformer"  # Eq. 31; "transformer-conv": Eq. 32
     blocks: str = "mult"  # transformer of the unimodal networks: "mult" or "hkt" (sequence_nets.py)
-    layers: tuple[int, ...] = (3, 3, 3)  # of audio, vision, HCF
+    layers: tuple[int, ...] = (3, 3, 3)  # of audio, vision, HCF (parts/unimodal.py)
     heads: tuple[int, ...] = (5, 5, 2)
     feed_forward: tuple[int, ...] = (256, 128, 128)  # "hkt" only
     attention_dropout: float = 0.3  # "mult" only
@@ -124,45 +120,23 @@ class Params:
     detach_predictor: bool = False  # keep Eq. 12's gradient from the predictor
 
     def __post_init__(self) -> None:
-        one_of("samlml", "scale", self.scale, (*RANGES, "none"))
-        one_of("samlml", "order", self.order, ("conv-transformer", "transformer-conv"))
+        check("samlml", self)
         one_of("samlml", "missing_level", self.missing_level, ("input", "unimodal"))
         one_of("samlml", "loss", self.loss, tuple(_LOSSES))
         for name in ("noise", "mixing", "decomposition"):
             one_of("samlml", name, getattr(self, name), (RANKING, DETERMINISTIC, OFF))
-        for name in ("layers", "heads", "feed_forward"):
-            if len(getattr(self, name)) != len(SEQUENCES):
-                raise BenchError(f"samlml: {name} needs one number each for {', '.join(SEQUENCES)}")
 
 
-def _kept(m: str, x: Tensor, batch: Batch) -> Tensor:
-    """x [B, T, .] with zeros, whatever stood there, where the batch says that modality m is missing."""
-    return torch.where(batch[f"keep_{m}"].bool()[:, None, None], x, 0.0) if f"keep_{m}" in batch else x
-
-
-class Model(TextBackbone):
+class Model(UnimodalBackbone):
     """SAM-LML. Prediction [B], linear. `forward`'s features hold the attention matrices: attention_<query>_<key> and
     scores_<query>_<key> [B, T, S], attention_<m> and scores_<m> [B, T, T] (weights, raw scores), attention_fusion
     [B, 3]."""
 
-    needs_words = True
     reads_keep = True  # deals with missing modalities itself
-    feature_hook = None  # is called on every U_m
 
     def __init__(self, params: Params, inputs: Inputs) -> None:
-        super().__init__(params.encoder, params.finetune, inputs)
-        self.params = p = params
-        self.hcf = getattr(inputs, "hcf", None)
-        network = {"conv-transformer": ConvTransformer, "transformer-conv": TransformerConv}[p.order]
-        shapes = {"audio": inputs.audio, "vision": inputs.vision} | ({"hcf": self.hcf} if self.hcf else {})
-        stacks = {
-            m: Stack(p.blocks, p.layers[i], p.heads[i], p.feed_forward[i], p.attention_dropout, p.dropout)
-            for i, m in enumerate(SEQUENCES)
-        }
-        self.scale = nn.ModuleDict({m: MinMax(p.scale) for m in ("audio", "vision") if p.scale != "none"})
-        self.text_projection = nn.Linear(self.text_width, p.d)
-        self.sequences = nn.ModuleDict({m: network(*shape, p.d, stacks[m]) for m, shape in shapes.items()})
-        self.merge = nn.Linear(2 * p.d, p.d) if self.hcf else None  # Eq. 33
+        super().__init__(params, inputs)
+        p = params
         self.intra_attention = nn.ModuleDict({m: Attention(p.d) for m in MODALITIES})
         self.inter_attention = nn.ModuleDict({m: Attention(p.d) for m in MODALITIES})  # by query modality
         self.pool = Attention(p.d)
@@ -177,15 +151,8 @@ class Model(TextBackbone):
         self.latent_dims = {m: (p.d,) for m in MODALITIES}
         self.at_input = ("audio", "vision") if p.missing_level == "input" else ()  # where missing ones become noise
 
-    def encode(self, batch: Batch) -> Encoded:
-        if self.text_encoder is None or not self.params.attend_padding:
-            return super().encode(batch)
-        ids, mask, segments = batch["text_bert"].unbind(1)  # (B, L) each
-        hidden = self.text_encoder(torch.stack([ids, torch.ones_like(mask), segments], 1))
-        return self.encode_hidden(hidden._replace(mask=mask.float()), batch)
-
     def encode_hidden(self, hidden: Hidden, batch: Batch) -> Encoded:
-        features = self._unimodal(hidden, batch)  # U_m, (B, T_m, d)
+        features = self.unimodal(hidden, batch)  # U_m, (B, T_m, d)
         masks = self._masks(hidden.mask, batch)
         values, side = {}, {f"mask_{m}": mask for m, mask in masks.items() if mask is not None}
         for m, u in features.items():
@@ -207,32 +174,6 @@ class Model(TextBackbone):
                 side |= {f"scores_{m}_{s}": found.scores, f"attention_{m}_{s}": found.weights}
             latents[m] = torch.stack(seen).mean(0)  # X_{m,M}: both have T_m steps, so Eq. 19 is the mean of means
         return Encoded(latents, side)
-
-    def _unimodal(self, hidden: Hidden, batch: Batch) -> Latents:
-        """U_m of the three modalities, corrupted if asked."""
-        features = {"text": self.text_projection(_kept("text", hidden.last, batch))}  # (B, L, d)
-        for m, network in self.sequences.items():
-            z = _kept("text" if m == "hcf" else m, batch[m], batch)  # (B, T, d_m)
-            z = self.scale[m](z) if m in self.scale else z
-            if m in self.at_input and f"keep_{m}" in batch:
-                z = self._filled(m, z, batch)
-            features[m] = network(z)
-        if self.merge is not None:
-            features["text"] = self.merge(torch.cat([features["text"], features.pop("hcf")], -1))
-        if self.feature_hook is not None:
-            features = {m: self.feature_hook(m, u) for m, u in features.items()}
-        return {
-            m: self._filled(m, u, batch) if f"keep_{m}" in batch and m not in self.at_input else u
-            for m, u in features.items()
-        }
-
-    def _filled(self, m: str, x: Tensor, batch: Batch) -> Tensor:
-        """x [B, T, .] with Gaussian noise in place of the rows whose modality is missing."""
-        if self.training:
-            noise = torch.randn_like(x)
-        else:
-            noise = Draws(0, "missing", 0, batch["index"]).normal(m, tuple(x.shape[1:])).to(x.dtype)
-        return torch.where(batch[f"keep_{m}"].bool()[:, None, None], x, noise)
 
     def _masks(self, text: Tensor, batch: Batch) -> dict[str, Mask]:
         """Valid steps [B, T_m] of each modality, or None where padding counts."""
@@ -273,12 +214,3 @@ class Model(TextBackbone):
         if p.inter:
             losses |= inter_losses(p, self.inter_attention, encoded.side, kept)
         return losses
-
-    def groups(self) -> list[Group]:
-        named = self.own_named_parameters()
-        spared = {n for n, _ in named if any(part in n for part in ("bias", "norm", "end_"))}
-        return [
-            *self.encoder_groups(BIAS_AND_NORM),
-            Group("main", [p for n, p in named if n not in spared]),
-            Group("main-no-decay", [p for n, p in named if n in spared], decay=False),
-        ]
