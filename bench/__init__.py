@@ -1,3 +1,3 @@
 """bench: a benchmark harness for multimodal sentiment analysis."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

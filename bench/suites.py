@@ -17,6 +17,8 @@ from bench.encoders import NONE
 from bench.errors import BenchError
 from bench.matrix import Config
 
+_READ = partial(load, verify=False)  # the workers verify
+
 
 def _same(c: Config) -> Config:
     return c
@@ -66,7 +68,7 @@ class Suite:
 
 
 def fit_to_data(
-    c: Config, data_dir: Path | None, read: Callable[[str, str, Path | None], Dataset] = partial(load, verify=False)
+    c: Config, data_dir: Path | None, read: Callable[[str, str, Path | None], Dataset] = _READ
 ) -> tuple[Config, list[str]]:
     """(config, reasons why it differs from the experiment's). Official files are never adapted to. `read`: load, or what
     a caller that asks for many configs remembers of it.

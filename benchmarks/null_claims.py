@@ -28,10 +28,9 @@ from bench.analysis.cells import FIXED, KEY, by_key, key
 from bench.analysis.claims import load, verdict
 from bench.analysis.claims.evidence import ROPE, evidence
 from bench.analysis.claims.ledger import Claim
-from bench.analysis.claims.predicates import Comparison, Key, compile_part
+from bench.analysis.claims.predicates import Comparison, Key
 from bench.analysis.claims.runs import Testable, compiled, judge
-from bench.matrix import dataset_name
-from bench.matrix import Experiment
+from bench.matrix import Experiment, dataset_name
 from bench.measure.needs import point
 from bench.store import Store
 from experiments import all_experiments

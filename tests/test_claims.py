@@ -7,7 +7,19 @@ import pytest
 from bench.analysis import reported
 from bench.analysis.cells import as_fraction
 from bench.analysis.claims import (
-    CONTRADICTED, FAILS, HOLDS, KINDS, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE, load, on_reported, on_runs, parse, read,
+    CONTRADICTED,
+    FAILS,
+    HOLDS,
+    KINDS,
+    PARTLY,
+    REPRODUCED,
+    UNDECIDED,
+    UNTESTABLE,
+    load,
+    on_reported,
+    on_runs,
+    parse,
+    read,
 )
 from bench.analysis.claims.verdict import FALSE, MISSING, OPEN, TRUE, conjunction, of_claim, of_group, shown
 from bench.errors import BenchError
@@ -232,7 +244,10 @@ def test_a_claim_about_a_row_that_is_not_printed_says_so(own):
 
 # --- runs whose truth is planted -----------------------------------------------------------------------------------
 
-def runs(gains, n=len(SEEDS), sd=0.3, metric="avg", noise=7, rows=METHODS, artefact="msmix-t1", base=70.0):
+N = len(SEEDS)
+
+
+def runs(gains, n=N, sd=0.3, metric="avg", noise=7, rows=METHODS, artefact="msmix-t1", base=70.0):
     """Runs with a seed effect shared by all rows, and noise of its own size `sd` per run; gains: row -> true gain.
     All of it in points of a percentage."""
     rng = np.random.default_rng(noise)

@@ -12,11 +12,11 @@ from bench.analysis.results import Results
 from bench.cli import main
 from bench.launch import worker
 from bench.launch.local import run_jobs
+from bench.manifest import read_manifest, write_manifest
 from bench.matrix import Experiment, Job, Row, expand
 from bench.measure import numbers
 from bench.measure.needs import Measure, measure_of, measures, point
 from bench.measure.spec import fail, load, load_numbers
-from bench.manifest import read_manifest, write_manifest
 from bench.plan import make_plan
 from bench.report.build import tidy
 from bench.report.tables import make_table

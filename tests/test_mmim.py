@@ -37,9 +37,9 @@ def test_a_class_without_enough_rows_leaves_entropy_and_gradients_finite():
 
 def test_the_entropy_counts_from_the_third_batch_of_an_epoch():
     memory, found = BatchMemory(1), []
-    for epoch in range(2):
+    for _ in range(2):
         memory.start_epoch()
-        for step in range(4):
+        for _ in range(4):
             rows = {"a": torch.randn(40, 3)}
             found.append(float(memory.entropy(rows, torch.randn(40))))
             memory.store(rows, torch.randn(40))

@@ -93,4 +93,4 @@ def test_parity_gradients(case, what):
         norm = torch.zeros(()) if gradient is None else gradient.norm()
         theirs = get(f"gradnorm_{what}/{name}").to(norm.dtype)
         rtol = 1e-3 if settings["kind"] == "3d" else 1e-4
-        assert_close(norm, theirs, rtol=rtol, atol=1e-4, msg=lambda m: f"{name}: {m}")
+        assert_close(norm, theirs, rtol=rtol, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")

@@ -8,8 +8,8 @@ from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.job import build_data, build_model, run
 from bench.matrix import Config, Job
-from bench.models.base import Inputs
 from bench.models import slad
+from bench.models.base import Inputs
 from bench.models.slad import Model
 from bench.plan import make_plan
 from bench.store import Store

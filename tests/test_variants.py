@@ -15,7 +15,7 @@ from bench.analysis.results import Results
 from bench.cli import main
 from bench.errors import BenchError
 from bench.manifest import read_manifest, write_manifest
-from bench.matrix import Config, Job, Row, expand, seeds
+from bench.matrix import Config, Job, expand, seeds
 from bench.plan import make_plan
 from bench.report.build import build, tidy
 from bench.report.layout import layout_of

@@ -8,7 +8,7 @@ import pytest
 from bench.report.build import build
 from bench.report.latex import escape
 from bench.report.layout import layout_of
-from bench.report.sections import provenance_rows, section
+from bench.report.sections import provenance_rows
 from bench.report.words import count, fields, plain, pretty
 from experiments import all_experiments
 from tests import planted

@@ -17,8 +17,8 @@ import numpy as np
 from bench.data import csd
 from bench.data.layouts import as_msena
 from bench.data.spec import MODALITIES, SPLITS
-from bench.data.unpickle import load_pickle
 from bench.data.uneven import pad_splits
+from bench.data.unpickle import load_pickle
 from bench.data.values import as_id, as_list, video_of
 from bench.errors import DataError
 

@@ -8,6 +8,7 @@ Legend: K points of a chunk, n rows of a batch.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Surface:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # vmap says where it has to loop
                 for batch, shared in zip(self.batches, self.shared, strict=True):
-                    run = vmap(lambda offset: self._predict(offset, batch, shared), chunk_size=None, randomness="error")
+                    run = vmap(partial(self._predict, batch=batch, shared=shared), chunk_size=None, randomness="error")
                     found.append(run(offsets).double())  # (K, n)
         finally:
             use_unrolled(self.model, False)

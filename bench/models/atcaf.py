@@ -116,7 +116,7 @@ class Model(TextBackbone):
         self.lstm_out = nn.ModuleDict({m: nn.Linear(getattr(p, f"{m}_hidden"), out[m]) for m in ("vision", "audio")})
         self.lld = nn.ModuleDict({f"{x}_{y}": Likelihood(out[x], out[y]) for x, y in PAIRS})
         self.nce = nn.ModuleDict({m: nn.Linear(p.head, out[m]) for m in MODALITIES})
-        for name, q in self.own_named_parameters():
+        for _, q in self.own_named_parameters():
             if q.ndim > 1:
                 nn.init.xavier_uniform_(q)
         self.latent_dims = {"text_audio": (p.width,), "text_vision": (p.width,)}

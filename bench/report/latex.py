@@ -125,7 +125,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         legend += " \\S: of a system without public code, built from the description."
     if left:
         legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
-    for k, lines in enumerate(_pages(lines)):
+    for k, page in enumerate(_pages(lines)):
         caption = f"{escape(e.title)}{suffix}{' (continued)' if k else ''}. {legend} {state}"
         if synthetic:
             caption = f"\\textbf{{SYNTHETIC DATA, not a result.}} {caption}"
@@ -133,7 +133,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
             "\\begin{table}[!htbp]\\centering\\small",
             *(["{\\bfseries SYNTHETIC DATA: nothing here is a result}\\par\\smallskip"] if synthetic else []),
             f"\\caption{{{caption}}}\\label{{tab:{e.id}{'-reported' if suffix else ''}{f'-{k + 1}' if k else ''}}}",
-            f"\\benchfit{{{_tabular(table, lines, cell, below)}}}",
+            f"\\benchfit{{{_tabular(table, page, cell, below)}}}",
             *([_remarks(said)] if said else []),
             "\\end{table}",
         )))

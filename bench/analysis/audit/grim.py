@@ -181,7 +181,7 @@ def _unknown_sizes(frame: pd.DataFrame) -> Iterator[Finding]:
     distinct values in a column are what a small test set gives."""
     unknown = [samples(d, m) is None for d, m in zip(frame["dataset"], frame["metric"])]
     column = frame[frame["metric"].isin(ACCURACY) & np.array(unknown, dtype=bool)]
-    for (name, dataset, metric), cells in column.groupby([column["artefact"].map(paper), "dataset", "metric"], sort=False):
+    for (_, dataset, _), cells in column.groupby([column["artefact"].map(paper), "dataset", "metric"], sort=False):
         distinct = cells["mean_text"].nunique()
         if not dataset or distinct < 4:
             continue

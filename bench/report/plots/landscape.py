@@ -80,7 +80,7 @@ def _draw(view: View, titles: list[str], found: list[Measured], pictures: list, 
         for c, k in enumerate(line):
             x, w = left + c * width, width - 0.35
 
-            def box(right: float, down: float, wide: float, high: float) -> list[float]:
+            def box(right: float, down: float, wide: float, high: float, x: float = x, upper: float = upper) -> list[float]:
                 return [(x + right) / WIDTH, (upper - down - high) / height, wide / WIDTH, high / height]
 
             if pictures[k] is None:
