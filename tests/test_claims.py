@@ -173,7 +173,7 @@ def test_equal_compares_at_the_coarser_rounding_and_across_units():
 
 def test_the_arithmetic_names_cells_and_numbers():
     line = on_reported([claim(kind="best", metrics=["acc7"], **OURS)], SMALL).iloc[0]
-    assert line["arithmetic"] == "0 of 1: not msmix-t1 mosi LMF + MS-Mix acc7 (40.5 against 41.0)"
+    assert line["arithmetic"] == "0 of 1: not msmix-t1 mosi LMF + MS-Mix, Acc7 (40.5 against 41.0)"
     assert line["cells"] == "msmix-t1/MS-Mix/acc7; msmix-t1/PowMix/acc7"
     gap = on_reported([claim(kind="difference", expect={"avg": 1.7}, **OVER_PLAIN)], SMALL).iloc[0]
     assert "71.50 against 70.00: 1.5, the text says 1.7" in gap["arithmetic"]
@@ -291,11 +291,13 @@ def test_one_cell_against_it_is_enough_to_contradict_all_and_not_any():
 def test_missing_and_diverged_runs_are_named_and_never_averaged():
     results = runs({"MS-Mix": 3.0})
     lacking = judged(results[results["method"] != "PowMix"], **BEST)
-    assert lacking["verdict"] == UNDECIDED and "msmix-t1 mosi LMF PowMix avg" in lacking["arithmetic"]
+    assert lacking["verdict"] == UNDECIDED and "msmix-t1 mosi LMF + PowMix, Avg" in lacking["arithmetic"]
     assert judged(results.iloc[:0], **BEST)["verdict"] == UNTESTABLE
     hole = results.assign(value=results["value"].where(results.index != results.index[-1]))
     diverged = judged(hole, **BEST)
-    assert diverged["verdict"] == UNTESTABLE and "a run without a finite value" in diverged["arithmetic"]
+    assert diverged["verdict"] == UNTESTABLE and "a finite value in every run of msmix-t1 mosi LMF" in diverged["arithmetic"]
+    many = judged(results[results["method"] == "MS-Mix"], **{**BEST, "metrics": ["avg", "acc7"]})["arithmetic"]
+    assert "Missing: 5 numbers of LMF on MOSI (msmix-t1)." in many
     worse = runs({"MS-Mix": -3.0})
     one_loss = judged(worse[worse["method"] != "PowMix"], **{**BEST, "kind": "better"})
     assert one_loss["verdict"] == CONTRADICTED  # whatever the missing runs would show
@@ -434,9 +436,9 @@ def test_the_smallest_spread_of_many_is_guarded_as_a_family_and_printed_row_firs
     assert wrong <= 2
     wide = table({"plain": {"avg": "70.0 +- 0.20"}, "MS-Mix": {"avg": "71.0 +- 0.50"}})
     line = on_reported([claim(kind="steadier", metrics=["avg"], **OVER_PLAIN)], wide).iloc[0]
-    assert "LMF + MS-Mix avg (0.50 against 0.20)" in line["arithmetic"]
+    assert "LMF + MS-Mix, Avg (0.50 against 0.20)" in line["arithmetic"]
     worst = on_reported([claim(kind="worst", metrics=["avg"], **OVER_PLAIN)], wide).iloc[0]
-    assert "LMF + MS-Mix avg (71.0 against 70.0)" in worst["arithmetic"]
+    assert "LMF + MS-Mix, Avg (71.0 against 70.0)" in worst["arithmetic"]
 
 
 def test_three_of_four_is_at_least_three():

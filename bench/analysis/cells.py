@@ -72,6 +72,17 @@ def groups(cells: Iterable[Cell], by: Sequence[str]) -> dict[tuple[str, ...], li
     return found
 
 
+def metric_words(metric: str) -> str:
+    """A metric's name as tables print it: "Acc2 (non-0)"; the key itself for what is no test metric."""
+    return next((family[metric].label for family in METRICS.values() if metric in family), metric)
+
+
+def cell_words(identity: Sequence[str]) -> str:
+    """A cell's key in words: "msmix-t1 mosi MISA + MS-Mix, Avg."."""
+    cell = dict(zip(KEY, identity))
+    return f"{cell['artefact']} {label(cell)}, {metric_words(cell['metric'])}"
+
+
 def key(cell: Cell) -> tuple[str, ...]:
     """What identifies a cell."""
     return tuple(cell[field] for field in KEY)

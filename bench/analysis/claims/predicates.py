@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.analysis.cells import groups, half_unit, key, label, orientation, scale
+from bench.analysis.cells import cell_words, groups, half_unit, key, label, metric_words, orientation, scale
 from bench.analysis.claims.ledger import Part
 from bench.selectors import Cell, selects
 
@@ -119,17 +119,16 @@ def _blocks(part: Part, chosen: list[Cell]) -> Iterator[Group]:
 def _row(part: Part, row: Cell, others: list[Cell]) -> Iterator[Group]:
     """The groups of one row in one metric against the others of its block."""
     metric = row["metric"]
-    name = f"{row['artefact']} {label(row)}"
     if part.kind in _ALLOWED:
         turned = part.kind in ("worst", "beaten")
         pairs = [(other, row) if turned else (row, other) for other in others]
         comparisons = tuple(replace(_order(part, a, b), swapped=turned or part.kind == "steadier") for a, b in pairs)
-        yield Group(f"{name} {metric}", comparisons, allowed=_ALLOWED[part.kind](part, len(others)))
+        yield Group(cell_words(key(row)), comparisons, allowed=_ALLOWED[part.kind](part, len(others)))
         return
     if part.kind == "significant":
         others = [max(others, key=_standing)]
     for other in others:
-        yield Group(f"{name} against {label(other)}, {metric}", (_pair(part, row, other),))
+        yield Group(f"{row['artefact']} {label(row)} against {label(other)}, {metric_words(metric)}", (_pair(part, row, other),))
 
 
 def _pair(part: Part, row: Cell, other: Cell) -> Comparison:
@@ -180,7 +179,7 @@ def _monotone(part: Part, chosen: list[Cell]) -> Iterator[Group]:
                 yield _nothing(part, step)
                 continue
             better, worse = (b, a) if part.trend == "better" else (a, b)
-            name = f"{a['artefact']} {label(a)} -> {b['variant'] or label(b)}, {a['metric']}"
+            name = f"{a['artefact']} {label(a)} -> {b['variant'] or label(b)}, {metric_words(a['metric'])}"
             yield Group(name, (_order(part, better, worse),))
 
 
@@ -188,7 +187,7 @@ def _value(part: Part, cell: Cell) -> Group:
     unit = scale(cell["metric"])
     low, high, quoted = _expected(part, cell["metric"], unit)
     comparison = Comparison((_term(cell),), low, high, strict=False, exact=quoted is None, quoted=quoted, scale=unit)
-    return Group(f"{cell['artefact']} {label(cell)} {cell['metric']}", (comparison,))
+    return Group(cell_words(key(cell)), (comparison,))
 
 
 def _printed_change(part: Part, chosen: list[Cell]) -> Iterator[Group]:
@@ -201,7 +200,7 @@ def _printed_change(part: Part, chosen: list[Cell]) -> Iterator[Group]:
         if metric != change["metric"] and row and other:
             terms = (_term(row), _term(other, -1.0), _term(change, -1.0))
             agree = Comparison(terms, 0.0, 0.0, strict=False, percent=True, rounding=True)
-            yield Group(f"{change['artefact']} {label(change)} {metric}", (agree,))
+            yield Group(f"{change['artefact']} {label(change)}, {metric_words(metric)}", (agree,))
 
 
 def _contrast(part: Part, chosen: list[Cell], metrics: tuple[str, ...], runs: bool) -> Iterator[Group]:

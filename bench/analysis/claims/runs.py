@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.agreement import USUAL_RUNS
-from bench.analysis.cells import KEY, by_key, scale
+from bench.analysis.cells import KEY, by_key, cell_words, metric_words, scale
 from bench.analysis.claims import printed, verdict
 from bench.analysis.claims.evidence import Evidence, Pooled, evidence, gains, pooled
 from bench.analysis.claims.ledger import Claim
@@ -106,12 +106,12 @@ class _Runs:
             kinds.setdefault(k, set()).add(kind)
         self.kind: dict[Key, str] = {k: weakest(v) for k, v in kinds.items()}
 
-    def lack(self, c: Comparison) -> list[str]:
-        """What a comparison would need and has not."""
+    def lack(self, c: Comparison) -> list[Key | str]:
+        """What a comparison would need and has not: cells, or words."""
         if c.missing:
             return [c.missing]
-        absent = [" ".join(filter(None, k)) for k in c.keys if k not in self.row]
-        absent += [f"{' '.join(filter(None, k))} (a run without a finite value)" for k in c.keys if k in self.diverged]
+        absent: list[Key | str] = [k for k in c.keys if k not in self.row]
+        absent += [f"a finite value in every run of {cell_words(k)}" for k in c.keys if k in self.diverged]
         if not absent and c.quoted is not None and (kind := weakest(self.kind[k] for k in c.keys)) not in COMPARABLE:
             absent = [f"the published features (data here: {kind})"]
         return absent
@@ -247,7 +247,7 @@ def _power(
 
 
 def _explain(
-    t: Testable, j: Judged, facts: Mapping, orders: int, lacks: Sequence[list[str]], assumed: bool
+    t: Testable, j: Judged, facts: Mapping, orders: int, lacks: Sequence[list[Key | str]], assumed: bool
 ) -> str:
     words = []
     n = len(t.groups)
@@ -260,7 +260,7 @@ def _explain(
             f"significantly, {facts['opposite']} significantly in the other"
         )
     if j.pooled and orders > 1:
-        p, metrics = facts["pooled_p"], " and ".join(j.pooled.metrics)
+        p, metrics = facts["pooled_p"], " and ".join(map(metric_words, j.pooled.metrics))
         unit = " points" if all(scale(m) != 1 for m in j.pooled.metrics) else ""
         units = f"{j.pooled.units} independent unit{'s' * (j.pooled.units > 1)} (dataset and backbone, seeds inside)"
         words.append(f"Over {units} the mean gain in {metrics} is {facts['mean_gain']:+.3g}{unit}, p = {p:.2g}")
@@ -275,6 +275,20 @@ def _explain(
     if t.same:
         words.append(f"{t.same} comparisons of a training with itself are left out")
     if missing := list(dict.fromkeys(name for lack in lacks for name in lack)):
-        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-        words.append(f"Missing: {'; '.join(missing[:6])}{more}")
+        words.append(f"Missing: {_missing(missing)}")
     return ". ".join(words) + "."
+
+
+def _missing(lacks: Sequence[Key | str]) -> str:
+    """The cells that are not there: each by name, or many counted by table, system and dataset."""
+    if len(lacks) <= 3:
+        return "; ".join(k if isinstance(k, str) else cell_words(k) for k in lacks)
+    counted: dict[str, int] = {}
+    for k in lacks:
+        if not isinstance(k, str):
+            cell = dict(zip(KEY, k))
+            system = cell["backbone"] or cell["method"] or cell["variant"]
+            where = f"{system} on {cell['dataset'].upper()} ({cell['artefact']})"
+            counted[where] = counted.get(where, 0) + 1
+    said = [f"{n} number{'s' * (n > 1)} of {where}" for where, n in counted.items()] + [k for k in lacks if isinstance(k, str)]
+    return "; ".join(said[:4]) + (f" and {len(said) - 4} more of this kind" if len(said) > 4 else "")
