@@ -226,3 +226,22 @@ def test_a_job_that_another_process_has_is_waited_for_not_run_twice(tmp_path):
     mine.release()
     thread.join(60)
     assert [o.status for o in found] == ["done"]
+
+
+@pytest.mark.slow
+def test_a_full_shared_memory_loses_nothing(tmp_path):
+    """/dev/shm without a byte to spare: workers here need none; a Dask cluster cannot start and says so in one line."""
+    import shutil
+    import sys
+
+    inside = ["unshare", "-m", "bash", "-c", 'mount -t tmpfs -o size=16k tmpfs /dev/shm && head -c 16384 /dev/zero > /dev/shm/full && "$@"', "-"]
+    if not shutil.which("unshare") or subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("a /dev/shm of one's own takes the rights to mount")
+    run = [sys.executable, "-m", "bench", "run", "msmix-t1", "--only", ONE_CELL, "--seeds", "1", "--set", "train.max_epochs=1",
+           "--results", str(tmp_path / "results")]
+    refused = subprocess.run([*inside, *run, "--executor", "dask", "--workers", "1"], capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.strip().splitlines()[-1] == "bench: no Dask cluster starts on this machine: [Errno 28] No space left on device"
+    done = subprocess.run([*inside, *run, "--workers", "2"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "results").rglob("metrics.json"))) == 1

@@ -109,9 +109,19 @@ def here(slots: Sequence[str]) -> Iterator[Any]:
         for i, device in enumerate(slots)
     }
     scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "host": "127.0.0.1", "dashboard": False}}
-    with distributed.SpecCluster(workers, scheduler, silence_logs=False) as cluster:
-        with distributed.Client(cluster, set_as_default=False) as client:
-            yield client
+    try:
+        cluster = distributed.SpecCluster(workers, scheduler, silence_logs=False)
+    except (RuntimeError, OSError) as e:  # a full /dev/shm, say, has no room for the semaphores of its processes
+        raise BenchError(f"no Dask cluster starts on this machine: {' '.join(str(_root(e)).split())}") from None
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+def _root(e: BaseException) -> BaseException:
+    """What an exception was raised from, first of all."""
+    while below := e.__cause__ or e.__context__:
+        e = below
+    return e
 
 
 @contextlib.contextmanager
