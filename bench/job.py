@@ -74,7 +74,8 @@ def build_data(job: Job, dataset: Dataset, model_class: type[Backbone], device: 
     tokens = model_class.needs_tokens and getattr(params, "encoder", "") != encoders.NONE
     unimodal = model_class.needs_unimodal or model_class.wants_unimodal and dataset.has_unimodal
     data = Resident(
-        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=unimodal, train_index=rows
+        dataset, device, time_mean=model_class.time_mean, tokens=tokens, unimodal=unimodal, train_index=rows,
+        videos=params.neighbours if model_class.reads_videos else None,
     )
     if device != "cpu":
         torch.cuda.current_stream(data.device).synchronize()  # jobs on other streams read it too

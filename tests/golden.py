@@ -30,6 +30,7 @@ SMALL = {  # backbone -> parameters that make its short run short
     "skeafn": {"d": 64, "heads": 4, "lexicon_size": 50, "feed_forward": 32},
     "confede": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "hkt": {"prepare": 1},
     "mmin": {"pretrain": 1},
+    "momke": {"d": 32, "depth": 2, "stage1": 1},
 }
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 
@@ -38,8 +39,9 @@ def cell_config(backbone: str, mixer: str, dataset: str = "", **changes):
     """A cell as MS-Mix runs it, on small generated data, with the tiny encoder where one is fine-tuned."""
     dataset = dataset or DATASETS.get(backbone, "mosi")
     c = config("msmix", backbone, dataset, mixer, **changes)
-    if registry.load("models", backbone).Model.needs_tokens:
-        c = c.with_(backbone_params={**TEXT_BACKBONES_ENCODER, **SMALL.get(backbone, {})})
+    encoder = TEXT_BACKBONES_ENCODER if registry.load("models", backbone).Model.needs_tokens else {}
+    if small := {**encoder, **SMALL.get(backbone, {})}:
+        c = c.with_(backbone_params=small)
     return c.with_(dataset=f"synthetic-{dataset}", train={"batch_size": 16, "accumulate": 1, "max_epochs": 1})
 
 

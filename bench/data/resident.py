@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from bench.data.contents import Dataset
+from bench.data.corruption.text import lengths as text_lengths
 from bench.data.ragged import Ragged, normalised
 from bench.data.reader import UNIMODAL
 from bench.data.spec import SPLITS
+from bench.data.videos import Videos, table
 from bench.errors import DataError
 
 Cut = tuple[tuple[str, int], ...]  # (key, steps): a batch's sequences are gathered up to so many steps
@@ -34,7 +36,8 @@ class Resident:
 
     time_mean: audio and vision are their means over time (length 1). tokens: text_bert [N, 3, L] int64 in place of
     text. unimodal: label_text, label_audio, label_vision [N] too. train_index: rows [n] of the training split to
-    keep; `index` in its batches then counts within these rows. Waves and features of raw sound stay flat and are
+    keep; `index` in its batches then counts within these rows. videos: a batch's clips come with their videos' (at most
+    so many; 0: all), and text_lengths [N] too (videos.py). Waves and features of raw sound stay flat and are
     padded, waves also normalised, when a batch is gathered.
     On a CPU the tensors share the pages of the cache with all other workers; the cache cannot be changed through
     them, yet do not write into them: replace an entry of `tensors` by a changed copy (input corruption).
@@ -43,6 +46,7 @@ class Resident:
 
     variant: Hashable = ()  # as of a model (models/base.py): what of a batch the host decided in `begin_epoch`
     ragged: Mapping[str, Mapping[str, Ragged]] = {}  # split -> key -> rows of a flat tensor; none but for raw sound
+    videos: Mapping[str, Videos] = {}  # split -> its clips' videos; none but for models that read them
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Resident:
         tokens: bool = False,
         unimodal: bool = False,
         train_index: np.ndarray | Tensor | None = None,
+        videos: int | None = None,
     ) -> None:
         dataset.require_finite(time_mean)
         if tokens and not dataset.has_tokens:
@@ -64,7 +69,7 @@ class Resident:
         self.train_index = train_index
         self.tensors: dict[str, dict[str, Tensor]] = {}  # split -> key -> [N, ...]
         self._filled: dict[tuple[str, str], np.ndarray] = {}
-        self.ragged = {}
+        self.ragged, self.videos = {}, {}
         for split in SPLITS:
             rows = None if train_index is None or split != "train" else np.asarray(train_index)
             arrays = dataset.splits[split]
@@ -75,6 +80,15 @@ class Resident:
                 tensors |= {"audio_lengths": ones, "vision_lengths": ones}
             self.tensors[split] = tensors
             self.ragged[split] = self._sound(arrays, rows)
+            if videos is not None:
+                self._with_videos(split, rows, videos)
+
+    def _with_videos(self, split: str, rows: np.ndarray | None, most: int) -> None:
+        arrays, ids = self.dataset.splits[split], self.dataset.ids(split)
+        steps = text_lengths(arrays.get("text_bert"), arrays.get("text"))
+        self.tensors[split]["text_lengths"] = as_tensor(steps, rows, self.device)
+        kept = ids if rows is None else [ids[i] for i in rows]
+        self.videos[split] = table(kept, most, self.device)
 
     def _sound(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray | None) -> dict[str, Ragged]:
         found = {}
@@ -137,6 +151,12 @@ class Resident:
 
     def batch(self, split: str, index: Tensor, cut: Cut = ()) -> dict[str, Tensor]:
         """Rows `index` [B] int64 (on the device) of every tensor, and `index` itself. `cut`: see there."""
+        if split in self.videos:
+            return self.videos[split].batch(index, lambda rows: self.rows(split, rows, cut))
+        return self.rows(split, index, cut)
+
+    def rows(self, split: str, index: Tensor, cut: Cut = ()) -> dict[str, Tensor]:
+        """`batch` of clips alone, whatever their videos."""
         shorter = dict(cut)
 
         def rows_of(key: str, t: Tensor) -> Tensor:  # (B, ...)

@@ -120,6 +120,9 @@ class Backbone(nn.Module):
     # How a model reads other rows of the training split than its batch (numbers [n] -> batch); the loop sets it.
     rows_of: Callable[[Tensor], Batch] | None = None
     preparation: int = 0  # epochs before the first that counts, numbered 1 - preparation ... 0: never selected, base rates
+    # Reads a clip among those of its video (bench/data/videos.py): whatever was [B, ...] in a batch is [B, C, ...] then,
+    # with labels and utterances [B, C]; label, index and place [B]. Params.neighbours: C at most (0: the whole video).
+    reads_videos: bool = False
     reads_keep: bool = False  # deals with missing modalities itself, by keep_<modality> [B] bool in the batch
 
     @classmethod

@@ -73,9 +73,9 @@ class Corrupted(Resident):
         filling = any(p.kind in ("feature_noise", "text_mean", "missing") for p in parts)
         return () if filling else super().cut(split, rows, keys)
 
-    def batch(self, split: str, index: Tensor, cut: Cut = ()) -> Batch:
+    def rows(self, split: str, index: Tensor, cut: Cut = ()) -> Batch:
         """Rows `index` [B] of every tensor, corrupted, then cut; `index`; keep_<modality> [B] bool under "missing"."""
-        batch = super().batch(split, index)
+        batch = super().rows(split, index)
         parts = self._corruption.on(split, self._point)
         draws = Draws(self._seed, split, self._epochs[split], self._clips.file_rows[split][index])
         self._inside.now(parts, draws)
