@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+from bench.data.dataset import load
+from bench.job import assemble
+from bench.matrix import Job
 from bench.models import mmin
 from bench.models.base import Inputs
+from experiments.common import config
 
 SHAPES = {"text": (9, 12), "audio": (9, 4), "vision": (9, 5)}
 
@@ -90,3 +94,16 @@ def test_gradients_are_clipped_network_by_network():
     norms = [torch.stack([q.grad.norm() for q in network.parameters()]).norm() for network in model.networks()]
     assert len(norms) == 6
     torch.testing.assert_close(torch.stack(norms), torch.full((6,), 1e-3), rtol=1e-2, atol=0)
+
+
+def test_missing_modalities_are_drawn_in_every_epoch_of_a_preparation():
+    c = config("samlml", "mmin", "mosi", corruption={"kind": "missing", "rate": 0.4}).with_(dataset="synthetic-mosi")
+    data = assemble(Job(c, 1111), load(c.dataset, c.features)).data
+    rows, drawn = torch.arange(data.size("train")), {}
+    for epoch in (-2, -1, 0, 1, -2):
+        data.begin_epoch(epoch)
+        batch = data.batch("train", rows)
+        keep = torch.stack([batch[f"keep_{m}"] for m in mmin.MODALITIES], 1)
+        assert keep.any(1).all() and abs(1 - keep.float().mean() - 0.4) < 0.01
+        assert torch.equal(drawn.setdefault(epoch, keep), keep)
+    assert len({tuple(k.flatten().tolist()) for k in drawn.values()}) == 4

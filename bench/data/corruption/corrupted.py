@@ -118,7 +118,7 @@ class Corrupted(Resident):
     def _draw_kept(self, split: str, part: Part) -> Tensor:
         """Kept cells of an epoch of the training split, of all epochs of another one, on the host."""
         epoch = self._epoch if split == "train" else 0
-        generator = np.random.default_rng([self._seed, SPLITS.index(split), epoch])
+        generator = np.random.default_rng([self._seed, SPLITS.index(split), epoch % 2**32])  # preparations count below 0
         return torch.from_numpy(missing.draw_kept(self.size(split), len(self.modalities), part.rate, generator))
 
     # --- one modality of a batch -------------------------------------------------------------------------------------
