@@ -30,7 +30,7 @@ SMALL = {  # backbone -> parameters that make its short run short
     "skeafn": {"d": 64, "heads": 4, "lexicon_size": 50, "feed_forward": 32},
     "confede": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "hkt": {"prepare": 1},
     "mmin": {"pretrain": 1},
-    "momke": {"d": 32, "depth": 2, "stage1": 1},
+    "momke": {"d": 32, "depth": 2, "stage1": 1}, "gcnet": {"hidden": 16},
 }
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 

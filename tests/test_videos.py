@@ -12,7 +12,7 @@ from bench.data.resident import Resident
 from bench.data.videos import table
 from bench.models.base import Inputs
 
-SMALL = {"momke": {"d": 8, "depth": 2}}
+SMALL = {"momke": {"d": 8, "depth": 2}, "gcnet": {"hidden": 8}}
 IDS = ["a$_$10", "b[2]", "a$_$9", "b[1]", "alone", "a$_$11"]
 
 
