@@ -50,6 +50,8 @@ SPECS = {
         EncoderSpec("bert-base-chinese", ("google-bert/bert-base-chinese", "bert-base-chinese"), "bert-base-chinese"),
         EncoderSpec("roberta-base", ("FacebookAI/roberta-base", "roberta-base")),
         EncoderSpec("bart-large", ("facebook/bart-large",)),
+        EncoderSpec("bart-base", ("facebook/bart-base",)),
+        EncoderSpec("t5-base", ("google-t5/t5-base", "t5-base")),
         EncoderSpec("roberta-large", ("FacebookAI/roberta-large", "roberta-large")),
         EncoderSpec("chinese-roberta", ("hfl/chinese-roberta-wwm-ext",), "bert-base-chinese"),
         EncoderSpec("deberta-v3-base", ("microsoft/deberta-v3-base",)),

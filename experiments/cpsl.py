@@ -25,7 +25,7 @@ _BERT, _DEBERTA = {"encoder": "bert-base-uncased"}, {"encoder": "deberta-v3-base
 _METHODS = {  # printed name -> model and what differs from its settings; None: not implemented
     "Self-MM_b": ("self_mm", _BERT), "MMIM_b": ("mmim", _BERT), "MAG_b": ("mag", _BERT),
     "Self-MM_d": ("self_mm", _DEBERTA), "MMIM_d": ("mmim", _DEBERTA), "MAG_d": ("mag", _DEBERTA),
-    "UniMSE": None, "MIB": ("cmib", {}), "BBFN": ("bbfn", {}), "ITHP": ("ithp", {}), SYSTEM: ("cpsl", {}),
+    "UniMSE": ("unimse", {}), "MIB": ("cmib", {}), "BBFN": ("bbfn", {}), "ITHP": ("ithp", {}), SYSTEM: ("cpsl", {}),
 }
 _ONLY_MOSI = ("UniMSE", "MIB", "BBFN")
 _FOUR = {"non0_acc2": "Acc-2", "non0_f1": "F1", "mae": "MAE", "corr": "Corr"}
@@ -57,7 +57,7 @@ def table1() -> Experiment:
         columns=tuple(c for g in _DATASETS for c in columns("mag", g, _FOUR)),
         rows=tuple(Row("", m, baseline="proposed" if m == SYSTEM else "", cells=cells(m)) for m in _METHODS),
         primary="non0_acc2", family="CP+SL against every system that runs here, on both datasets, on Acc-2.",
-        notes=(*NOTES, "The paper does not say which baselines it ran. Self-MM and MMIM run on M-SENA's files, the others on the "
+        notes=(*NOTES, "The paper does not say which baselines it ran. Self-MM, MMIM and UniMSE run on M-SENA's files, the others on the "
                        "word-level ones; MAE and Corr of all rows leave out neutral samples. UniMSE, MIB and BBFN are printed for "
                        "MOSI alone."),
     )

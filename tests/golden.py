@@ -23,7 +23,7 @@ from experiments.common import config
 
 FOLDER = Path(__file__).with_name("golden")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
-DATASETS = {"hkt": "mustard", "mgcl": "mustard"}  # whose data are of another kind than MOSI's
+DATASETS = {"hkt": "mustard", "mgcl": "mustard", "mo_sarcation": "mustard"}  # whose data are of another kind than MOSI's
 _SOUND = {"audio_encoder": "tiny-audio", "heads": 4}  # the tiny encoders' width is 64
 SMALL = {  # backbone -> parameters that make its short run short
     "slad": _SOUND, "mmml": _SOUND, "cmff": _SOUND,

@@ -82,16 +82,18 @@ class EncoderLayer(nn.Module):
 
 class Encoder(nn.Module):
     """x [B, T, w] -> [B, T, w]. `table` [>= T, w]: positions of x and, unless `bare_source`, of the source; a step whose
-    channel 0 is exactly 0 gets none. Raises BenchError for a width that the heads do not divide."""
+    channel 0 is exactly 0 gets none. `last_norm`: the LayerNorm at the end. Raises BenchError for a width that the heads do
+    not divide."""
 
     def __init__(
-        self, width: int, heads: int, layers: int, rates: Rates, table: Tensor | None = None, bare_source: bool = False
+        self, width: int, heads: int, layers: int, rates: Rates, table: Tensor | None = None, bare_source: bool = False,
+        last_norm: bool = True,
     ) -> None:
         super().__init__()
         if width % heads:
             raise BenchError(f"an encoder of width {width} cannot have {heads} heads")
         self.layers = nn.ModuleList(EncoderLayer(width, heads, rates) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if last_norm else nn.Identity()
         self.rates, self.bare_source = rates, bare_source
         self.register_buffer("table", table, persistent=False)
 
