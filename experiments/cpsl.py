@@ -44,7 +44,7 @@ def table1() -> Experiment:
 
     Claim: best on MOSI in all metrics; on MOSEI the highest Corr.
     Expected: MOSI Acc-2 89.31, MAE 0.638; MOSEI Acc-2 87.32, Corr 0.820; no std.
-    Cost: 90 runs, 55 new; about 620 GPU-minutes.
+    Cost: 95 runs, 60 new; about 640 GPU-minutes.
     Command: bench run cpsl-t1 --suite paper --data DIR
     """
     def cells(method: str) -> dict:

@@ -87,7 +87,7 @@ def table3() -> Experiment:
 
     Claim: most accurate and smallest.
     Expected: accuracy 80.9 with 13,589,833 parameters.
-    Cost: 20 runs, 20 new; about 22 GPU-minutes.
+    Cost: 25 runs, 25 new; about 25 GPU-minutes.
     Command: bench run samlml-t3 --suite paper --data DIR
     """
     return _humour(3, "MUStARD", "sarcasm detection", ("MO-Sarcation",))

@@ -47,7 +47,7 @@ UNPRINTED = (  # cells of our tables that the papers leave empty: artefact, data
     ("samlml-t1", "*", "DMD + MCIS", "", "mae"), ("samlml-t1", "*", "DMD + MCIS", "", "corr"),
     ("samlml-t2", "*", "*", "reported", "params"), ("samlml-t2", "*", "DMD+SuCI", "", "params"),
     ("samlml-t2", "*", "AtCAF", "", "params"), ("samlml-t2", "*", "AtCAF", "rerun", "*"), ("samlml-t3", "*", "*", "reported", "params"),
-    ("samlml-t3", "*", "MO-Sarcation", "", "params"),
+    ("samlml-t3", "*", "MO-Sarcation", "", "params"), ("samlml-t3", "*", "MO-Sarcation", "rerun", "*"),
     ("samlml-t10", "*", "SAM-LML", "", "*"),  # what the two rows are tested against
     ("cpsl-t1", "mosei", "UniMSE", "", "*"), ("cpsl-t1", "mosei", "MIB", "", "*"),
     ("cpsl-t1", "mosei", "BBFN", "", "*"),
@@ -185,7 +185,7 @@ def test_columns_are_of_the_metric_family_that_their_runs_are_evaluated_in():
         ("samlml-t1", "Self-MM"), ("samlml-t1", "MFM"), ("samlml-t1", "ConFEDE"), ("samlml-t1", "DMD"),
         ("samlml-t11", "SAM-LML"), ("samlml-t11", "C-MIB"), ("samlml-t11", "Multimodal Boosting"),
         *(("samlml-t5", m) for m in ("MMIN", "MCTN", "MoMKE", "GCNet")),
-        ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d"),
+        ("cpsl-t1", "UniMSE"), ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d"),
         ("cpsl-t1", "MMIM_b"), ("cpsl-t1", "MMIM_d"),
     }
 
