@@ -22,14 +22,14 @@ from bench.files import one_line
 from bench.folders import recall, remember
 from bench.found import read_folders, suite_of
 from bench.launch.executor import Executor
-from bench.launch.sessions import session
+from bench.launch.sessions import in_progress, session
 from bench.launch.worker import Outcome
 from bench.manifest import read_manifest, suites_run, write_manifest
 from bench.matrix import Experiment, Job, expand
 from bench.measure.spec import Measure
 from bench.plan import Plan, find_data, make_plan, restricted
 from bench.settings import given, variant_name
-from bench.store import DONE, FAILED, MISSING, Store
+from bench.store import DONE, FAILED, Store
 from bench.suites import suite as suite_named
 from bench.trails import Trail
 
@@ -61,7 +61,7 @@ def plan(
     chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
     if variant:
         variant_name(variant, settings)
-    return make_plan(chosen, s, Store(results), data, seeds, only, settings, variant, baselines)
+    return make_plan(chosen, s, Store(results, indexed=True), data, seeds, only, settings, variant, baselines)
 
 
 @dataclass
@@ -101,7 +101,7 @@ def run(
     if timeout is not None:
         check_timeout(timeout)
     where = executor or Executor(slots=tuple(slots))
-    store = Store(check_results(results))
+    store = Store(check_results(results), indexed=True)
     with _manifest_lock(store, wanted.suite.name):
         write_manifest(wanted, store, seeds)
         remember(store.root, None if data is None else Path(data))
@@ -116,7 +116,7 @@ def run(
                 wanted.seconds["gpu" if any(where.slots) else "cpu"], timeout=timeout,
                 keep=lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast=fail_fast,
                 progress=_both(now.heard, progress), data=wanted.data,
-                measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine,
+                measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine, memory=wanted.memory,
             )
     ended = {o.job.id: o.status for o in outcomes}
     failed = [j for j in wanted.jobs if wanted.status[j.id] != DONE and store.status(j, wanted.data) == FAILED]
@@ -203,7 +203,7 @@ def tune(
     where = executor or Executor(slots=tuple(slots))
 
     def run_trials(jobs: Sequence[Job]) -> None:
-        expected = estimate.seconds(jobs, {j.id: MISSING for j in jobs}, store)
+        expected = estimate.seconds(jobs, {})
         with _terminable(), session(store, command, where.name, len(jobs)) as now:
             heard = _both(now.heard, progress(jobs))
             where.run(jobs, store, folder, expected, timeout=timeout, progress=heard, data=wanted.data)
@@ -222,7 +222,7 @@ def report(
     from bench.report.folder import claimed
     from bench.report.payload import Rerun
 
-    store, artefacts = Store(results), list(artefacts)
+    store, artefacts = Store(results, indexed=True), list(artefacts)
     if fixed := _without_runs(artefacts, store):
         return build(fixed, store, claimed(store, suite or "paper", out), suite=suite or "paper")
     if not store.root.is_dir():
@@ -256,7 +256,7 @@ def as_run(
     or nothing of what is asked for."""
     from experiments import select
 
-    store, named = Store(results), list(artefacts)
+    store, named = Store(results, indexed=True), list(artefacts)
     name = suite or _last_suite(store)
     wanted, s = select(named), suite_named(name)
     if name in suites_run(store):
@@ -281,9 +281,11 @@ def watch(
     seconds: float, artefacts: Iterable[str] = (), results: str | Path = "results", suite: str | None = None,
     data: str | Path | None = None, out: str | Path | None = None, say: Callable[[str], None] = print, **part: Any,
 ) -> Path:
-    """Render every so many seconds until no job of the artefacts is missing. `part`: as for report."""
-    store, named = Store(results), list(artefacts)
+    """Render every so many seconds until no job of the artefacts is missing, or until two looks in a row find nobody who
+    runs anything: then none that is missing can come. `part`: as for report."""
+    store, named, idle = Store(results, indexed=True), list(artefacts), False
     while True:
+        busy = in_progress(store)  # asked first: what ends meanwhile is in the page
         page = report(named, results, suite, data, out, **part)
         chosen, _ = as_run(named, results, suite, part.get("only"), part.get("variants", False))
         jobs = expand(chosen, part.get("seeds"))
@@ -291,6 +293,10 @@ def watch(
         say(f"{ended} of {len(jobs)} ended: {page}")
         if ended == len(jobs):
             return page
+        if not busy and idle:
+            say(f"nothing runs any more: {len(jobs) - ended} jobs have no result; `bench run` makes them, `bench plan` says which cannot run here")
+            return page
+        idle = not busy
         time.sleep(seconds)
 
 
@@ -305,7 +311,7 @@ def _last_suite(store: Store) -> str:
 def results(folder: str | Path = "results") -> pd.DataFrame:
     """One row per finished job, split and metric: job, config, dataset, features, backbone, mixer, seed, split, metric,
     value; the job's settings follow as columns ("train.lr", "backbone.rank", "mixer.p_mix", ...)."""
-    store = Store(folder)
+    store = Store(folder, indexed=True)
     jobs = store.scan()
     values, _ = store.frames(jobs)
     settings: list[dict[str, Any]] = [

@@ -187,7 +187,6 @@ def _cancel(args: argparse.Namespace) -> int:
 
 def _tune(args: argparse.Namespace) -> int:
     from bench import api
-    from bench.store import Store
     from bench.terminal import trials
     from bench.terminal.progress import Progress
 
@@ -203,7 +202,7 @@ def _tune(args: argparse.Namespace) -> int:
     print(f"{n} cells x {args.budget} trials x {args.tuning_seeds} tuning seed{'s' * (args.tuning_seeds > 1)} on {executor.workers} workers", flush=True)
     trails = api.tune(
         plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
-        lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs, Store(args.results))), executor,
+        lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs)), executor,
         ["bench", *args.given],
     )
     trials.print_trails(trails)

@@ -7,8 +7,6 @@ from typing import Any
 
 from bench import registry
 from bench.matrix import Config, Job
-from bench.records import read_env
-from bench.store import DONE, STALE, Store
 
 try:
     import tomllib
@@ -16,6 +14,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 CPU, GPU = "cpu", "gpu"
+Envs = Mapping[str, Mapping[str, Any]]  # job id -> env.json of its run
 _FILE = Path(__file__).parents[1] / "experiments" / "hyperparameters" / "cost.toml"
 _SYNTHETIC = 5.0  # seconds of a job on small generated data
 _BASE = "base"
@@ -56,17 +55,16 @@ def _train_size(dataset: str) -> int:
         return _MOSI
 
 
-def seconds(jobs: Sequence[Job], status: Mapping[str, str], store: Store, device: str = CPU) -> dict[str, float]:
+def seconds(jobs: Sequence[Job], envs: Envs, device: str = CPU) -> dict[str, float]:
     """Expected seconds per config on a device: the mean of its own runs there, else of its (dataset, features,
     backbone), else what runs of its backbone on other data took per sample and epoch, else a guess."""
     own: dict[str, list[float]] = {}
     kin: dict[tuple[str, str, str], list[float]] = {}
     cousins: dict[str, list[tuple[float, int]]] = {}  # backbone -> (seconds per sample and epoch, epochs)
     for j in jobs:
-        if status[j.id] in (DONE, STALE):
-            env = read_env(store.folder(j))
-            wall, where = env.get("wall_seconds"), CPU if str(env.get("device", CPU)).upper().startswith("CPU") else GPU
-            if wall and where == device:
+        if env := envs.get(j.id):
+            wall = env.get("wall_seconds")
+            if wall and _where(env) == device:
                 own.setdefault(j.config.id, []).append(wall)
                 kin.setdefault(_kind(j.config), []).append(wall)
                 epochs = round(env.get("train_seconds", 0) / env["train_seconds_per_epoch"]) if env.get("train_seconds_per_epoch") else 0
@@ -99,20 +97,41 @@ def _kind(c: Config) -> tuple[str, str, str]:
     return c.dataset, c.features, c.backbone
 
 
-def checkpoint_bytes(jobs: Sequence[Job], store: Store) -> dict[str, float]:
+def checkpoint_bytes(jobs: Sequence[Job], envs: Envs) -> dict[str, float]:
     """Expected bytes of a job's kept weights, by job id: from the parameters of a run of its config, backbone and
     features here, else a guess by its encoder."""
     known: dict[tuple[str, ...], float] = {}
     for j in jobs:
-        env = read_env(store.folder(j))
+        env = envs.get(j.id, {})
         if env.get("parameters"):
             size = 4.0 * (env["parameters"] + env.get("mixer_parameters", 0))
             known.setdefault((j.config.id,), size)
             known.setdefault(_kind(j.config), size)
+    by_config = {c.id: known.get((c.id,)) or known.get(_kind(c)) or 4e6 * _millions(c.backbone_params) for c in {j.config for j in jobs}}
+    return {j.id: by_config[j.config.id] for j in jobs}
+
+
+def memory(jobs: Sequence[Job], envs: Envs) -> dict[str, float]:
+    """Expected bytes of a process that trains a config on a CPU, by config id: the most that its own runs here took, else
+    runs of its (dataset, features, backbone), else what its weights, their gradients and two moments need."""
+    known: dict[Any, float] = {}
+    for j in jobs:
+        env = envs.get(j.id, {})
+        if env.get("peak_memory_mb") and _where(env) == CPU:
+            for key in (j.config.id, _kind(j.config)):
+                known[key] = max(known.get(key, 0.0), env["peak_memory_mb"] * 2**20)
     return {
-        j.id: known.get((j.config.id,)) or known.get(_kind(j.config)) or 4e6 * _millions(j.config.backbone_params)
-        for j in jobs
+        c.id: known.get(c.id) or known.get(_kind(c)) or _PROCESS + 4 * 4e6 * _millions(c.backbone_params)
+        for c in dict.fromkeys(j.config for j in jobs)
     }
+
+
+_PROCESS = 600e6  # bytes of a process with torch and a small feature file
+
+
+def _where(env: Mapping[str, Any]) -> str:
+    """The device class that a run was made on."""
+    return CPU if str(env.get("device", CPU)).upper().startswith("CPU") else GPU
 
 
 def _millions(params: Mapping[str, Any]) -> float:

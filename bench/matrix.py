@@ -103,11 +103,11 @@ class Job:
     config: Config
     seed: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         return f"{self.config.id}-s{self.seed}"
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Path of the job folder relative to the results root."""
         c = self.config

@@ -4,7 +4,7 @@ Torch-free: `bench list` and `bench plan` answer at once.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
@@ -23,7 +23,7 @@ from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
 from bench.settings import ROOMS
-from bench.store import DAMAGED, FAILED, MISSING, STALE, Store
+from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
 from bench.trails import TUNED, Trail, of_cell, unequal
 
@@ -63,6 +63,8 @@ class Plan:
     notes: list[str] = field(default_factory=list)  # one line per setting that only some of the selected cells have
     unusable: list[str] = field(default_factory=list)  # what is wrong with feature files that are there
     baselines: bool = False  # tables have rows of simple baselines
+    memory: dict[str, float] = field(default_factory=dict)  # config id -> bytes of the process of one job on a CPU
+    _jobs_of: dict[str, list[Job]] = field(default_factory=dict, repr=False)  # by artefact
 
     def todo(self, retry_failed: bool = False, timeout: float | None = math.nan) -> list[Job]:
         """Jobs to run now: missing, stale and damaged ones that are not blocked, failed ones on request, and those that
@@ -83,7 +85,9 @@ class Plan:
 
     def jobs_of(self, e: Experiment) -> list[Job]:
         """The jobs of an artefact in this plan."""
-        return [j for j in expand([e], self.n_seeds) if j.id in self.status]
+        if e.id not in self._jobs_of:
+            self._jobs_of[e.id] = [j for j in expand([e], self.n_seeds) if j.id in self.status]
+        return self._jobs_of[e.id]
 
     @cached_property
     def needed_by(self) -> dict[str, list[str]]:
@@ -247,25 +251,27 @@ def make_plan(
     wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
     jobs = [j for j in wanted_jobs if not only or _selected(j, only)]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
-    blocked = {}
+    blocked, at_hand = {}, cache(encoders.available)
     for c in dict.fromkeys(j.config for j in jobs):
-        reason = found[c.dataset, c.features].reason or _encoder_reason(c)
+        reason = found[c.dataset, c.features].reason or _encoder_reason(c, at_hand)
         if reason:
             blocked[c.id] = reason
     status = {j.id: store.status(j, hashes) for j in jobs}
-    expected = {d: estimate.seconds(jobs, status, store, d) for d in (estimate.CPU, estimate.GPU)}
-    figures = wanted(ours, n_seeds, jobs, status, blocked, store)
+    envs = {j.id: store.entry(j).env for j in jobs if status[j.id] in (DONE, STALE)}
+    expected = {d: estimate.seconds(jobs, envs, d) for d in (estimate.CPU, estimate.GPU)}
+    figures = wanted(ours, n_seeds, jobs, status, blocked, store, envs)
     limits = {j.id: limit for j in jobs if status[j.id] == FAILED and (limit := store.time_limit(j)) is not None}
+    store.keep_index()
     return Plan(
         suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
-        limits, notes, sorted(f.reason for f in found.values() if f.unusable), baselines,
+        limits, notes, sorted(f.reason for f in found.values() if f.unusable), baselines, estimate.memory(jobs, envs),
     )
 
 
-def _encoder_reason(c: Config) -> str:
+def _encoder_reason(c: Config, at_hand: Callable[[str, str], tuple[bool, str]]) -> str:
     for kind, key in (("text", "encoder"), ("audio", "audio_encoder")):
         name = c.backbone_params.get(key)
-        present, reason = (True, "") if name is None else encoders.available(name, kind)
+        present, reason = (True, "") if name is None else at_hand(name, kind)
         if not present:
             return reason
     return ""

@@ -8,6 +8,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,47 @@ _MOST, _RATIO = 64_000_000, 50  # bytes that an npz may always inflate to, and t
 
 class Damaged(BenchError):
     """A stored result is not what a run writes: cut, edited, of another job, out of range."""
+
+
+class Unreadable(Damaged):
+    """A stored file cannot be read now: what is wrong is the disk, or the rights on it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a job's folder says: the content of metrics.json, or why that is no result; env.json; failed.json.
+
+    seal: hash of metrics.json as it lies there, "" where there is none. lasting: nothing of it could not be read just now.
+    """
+
+    metrics: dict[str, Any] | None = None
+    damage: str = ""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    failure: dict[str, Any] | None = None
+    seal: str = ""
+    lasting: bool = True
+
+
+FILES = (ITSELF, "env.json", "failed.json", *SEALED)  # what an entry depends on
+
+
+def read_entry(folder: Path, job_id: str) -> Entry:
+    """Read a job's folder with suspicion. Raises nothing for what is wrong with it."""
+    lasting, found = True, {}
+    for name, read in (("metrics", lambda: read_metrics(folder, job_id)), ("env", lambda: _env(folder)), ("failure", lambda: _failure(folder))):
+        try:
+            found[name] = read()
+        except Damaged as e:
+            lasting = lasting and not isinstance(e, Unreadable)
+            if name == "metrics":
+                found["damage"] = str(e)
+            elif name == "failure":
+                found[name] = {"error": str(e), "type": "Damaged", "on": {}}
+    try:
+        seal = hashlib.sha256((folder / ITSELF).read_bytes()).hexdigest()[:16]
+    except OSError:
+        seal = ""
+    return Entry(**found, seal=seal, lasting=lasting)
 
 
 def sealed(metrics: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -84,8 +126,10 @@ def _check_digests(folder: Path, metrics: Mapping[str, Any]) -> None:
     for name in SEALED:
         try:
             found = _sha((folder / name).read_bytes())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             found = None
+        except OSError as e:
+            raise Unreadable(f"{name} cannot be read: {str(e.strerror).lower()}") from None
         if found is None and name == PREDICTIONS:
             continue  # taken out before a folder was handed on: they hold the data's ids and labels
         if found is None and name in digests:
@@ -125,7 +169,7 @@ def _object(path: Path) -> dict[str, Any] | None:
     except BenchError:
         raise Damaged(f"{path.name} is cut or damaged") from None
     except OSError as e:
-        raise Damaged(f"{path.name} cannot be read: {str(e.strerror).lower()}") from None
+        raise Unreadable(f"{path.name} cannot be read: {str(e.strerror).lower()}") from None
     if found is None and not path.exists():
         return None
     if not isinstance(found, dict):
@@ -137,9 +181,13 @@ def read_env(folder: Path) -> dict[str, Any]:
     """env.json: the plain values and lists of texts under string keys, whatever else is there. {} where there is none that can be read.
     Known numbers and texts of another type are left out."""
     try:
-        found = _object(folder / "env.json") or {}
+        return _env(folder)
     except Damaged:
         return {}
+
+
+def _env(folder: Path) -> dict[str, Any]:
+    found = _object(folder / "env.json") or {}
     return {_clean(k): _clean(v) for k, v in found.items() if _fits(k, v)}
 
 
@@ -167,9 +215,13 @@ def _fits(key: str, value: Any) -> bool:
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """failed.json: {"error", "type", "on"}; None where the job has not failed. A damaged one still says failed."""
     try:
-        found = _object(folder / "failed.json")
+        return _failure(folder)
     except Damaged as e:
         return {"error": str(e), "type": "Damaged", "on": {}}
+
+
+def _failure(folder: Path) -> dict[str, Any] | None:
+    found = _object(folder / "failed.json")
     if found is None:
         return None
     on = found.get("on")

@@ -24,8 +24,9 @@ from bench import records
 from bench.environment import code_hash
 from bench.errors import BenchError
 from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
+from bench.index import Index, State, state
 from bench.matrix import Job
-from bench.records import Damaged
+from bench.records import Damaged, Entry
 
 __all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
 
@@ -36,17 +37,20 @@ LIVE = "live.txt"  # of an attempt: the last line of its training
 _OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
          "log.txt", WEIGHTS}
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
+_NOTHING = Entry()  # of a folder that is not there
 Data = Mapping[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
 
 
 class Store:
     """The results root. Safe to read while jobs are still being written."""
 
-    def __init__(self, root: str | Path, mine: Callable[[], bool] = lambda: True) -> None:
-        """`mine`: asked before a result is put in place: whether whoever writes here still owns the job."""
+    def __init__(self, root: str | Path, mine: Callable[[], bool] = lambda: True, indexed: bool = False) -> None:
+        """`mine`: asked before a result is put in place: whether whoever writes here still owns the job. indexed: what
+        folders say is looked up in the index beside them and kept there (index.py), for whoever reads many."""
         self.root, self._mine = Path(root), mine
         self._attempts: dict[str, Path] = {}  # job id -> where it is trained now
-        self._read: dict[str, tuple[Any, Any]] = {}  # job id -> (state of its files, what they say)
+        self._read: dict[str, tuple[State, Entry]] = {}  # job id -> (state of its files, what they say)
+        self._index = Index(self.root) if indexed else None
 
     def folder(self, job: Job) -> Path:
         return self.root / job.folder
@@ -55,41 +59,68 @@ class Store:
         """The file that says who runs a job (launch/owner.py)."""
         return self.folder(job).with_name(f".{job.id}.lock")
 
+    def entry(self, job: Job) -> Entry:
+        """What a job's folder says now. Read anew, with suspicion, where any of its files has changed."""
+        now = state(f"{self.root}/{job.folder}", records.FILES)
+        if now is None:
+            return _NOTHING
+        known = self._read.get(job.id)
+        if known is not None and known[0] == now:
+            return known[1]
+        stored = self._index.get(job.folder, now) if self._index is not None else None
+        entry = _entry(stored)
+        if entry is None:
+            entry = records.read_entry(self.folder(job), job.id)
+            if self._index is not None and entry.lasting:
+                self._index.put(job.folder, now, [entry.metrics, entry.damage, entry.env, entry.failure, entry.seal])
+        self._read[job.id] = now, entry
+        return entry
+
+    def noted(self, job: Job, name: str) -> dict[str, Any]:
+        """A JSON file beside a job's result, a measure's say; {} where it holds no object, or is not there."""
+        key, now = f"{job.folder}/{name}", state(f"{self.root}/{job.folder}", [name])
+        if now is None or now[0] is None:
+            return {}
+        found = self._index.get(key, now) if self._index is not None else None
+        if found is None:
+            try:
+                found = read_json(self.folder(job) / name)
+            except (BenchError, OSError):
+                return {}
+            if self._index is not None:
+                self._index.put(key, now, found)
+        return found if isinstance(found, dict) else {}
+
+    def keep_index(self) -> None:
+        """Write what was read of new or changed folders into the index, where this store has one."""
+        if self._index is not None:
+            self._index.flush()
+
     def metrics(self, job: Job) -> dict[str, Any] | None:
         """metrics.json of a done job, else None. Raises Damaged, saying why, for a result that is none."""
-        folder = self.folder(job)
-        state = tuple(_stamp(folder / n) for n in ("metrics.json", *records.SEALED))
-        if job.id not in self._read or self._read[job.id][0] != state:
-            try:
-                found: Any = records.read_metrics(folder, job.id)
-            except Damaged as e:
-                found = e
-            self._read[job.id] = state, found
-        found = self._read[job.id][1]
-        if isinstance(found, Damaged):
-            raise Damaged(str(found))
-        return found
+        entry = self.entry(job)
+        if entry.damage:
+            raise Damaged(entry.damage)
+        return entry.metrics
 
     def status(self, job: Job, data: Data | None = None) -> str:
         """"done", "failed", "missing", "damaged", or "stale": done on data whose hash differs from
         `data[dataset, features]`, the hash of the file at hand. A failure on other data or of other code is forgotten.
         """
-        folder = self.folder(job)
+        entry = self.entry(job)
+        if entry is _NOTHING:
+            return MISSING
         at_hand = (data or {}).get((job.config.dataset, job.config.features))
-        try:
-            metrics, otherwise = self.metrics(job), MISSING
-        except Damaged:
-            metrics, otherwise = None, DAMAGED
-        if metrics is not None:
-            if not at_hand or records.read_env(folder).get("data_sha256", at_hand) == at_hand:
+        otherwise = DAMAGED if entry.damage else MISSING
+        if entry.metrics is not None:
+            if not at_hand or entry.env.get("data_sha256", at_hand) == at_hand:
                 return DONE
             otherwise = STALE
-        failed = records.read_failure(folder)
-        return FAILED if failed is not None and _still_holds(failed["on"], at_hand) else otherwise
+        return FAILED if entry.failure is not None and _still_holds(entry.failure["on"], at_hand) else otherwise
 
     def time_limit(self, job: Job) -> float | None:
         """The --timeout that a failed job ran into, None where it failed otherwise."""
-        failed = records.read_failure(self.folder(job)) or {}
+        failed = self.entry(job).failure or {}
         limit = failed["on"].get("timeout") if failed.get("type") == "JobTimeout" else None
         return float(limit) if isinstance(limit, (int, float)) and not isinstance(limit, bool) else None
 
@@ -213,15 +244,14 @@ class Store:
         """
         values, runs = [], []
         for job in jobs:
-            c, folder = job.config, self.folder(job)
+            c = job.config
             key = {"job": job.id, "config": c.id, "dataset": c.dataset, "features": c.features,
                    "backbone": c.backbone, "mixer": c.mixer, "seed": job.seed}
-            env = records.read_env(folder)
+            entry = self.entry(job)
+            env, metrics = entry.env, entry.metrics
             run = {**key, "folder": job.folder, "status": MISSING, "error": ""}
-            try:
-                metrics = self.metrics(job)
-            except Damaged as e:
-                metrics, run = None, {**run, "status": FAILED, "error": f"damaged: {e}; `bench run` makes it again"}
+            if entry.damage:
+                run |= {"status": FAILED, "error": f"damaged: {entry.damage}; `bench run` makes it again"}
             if metrics is not None:
                 at_hand = (data or {}).get((c.dataset, c.features))
                 stale = bool(at_hand) and env.get("data_sha256", at_hand) != at_hand
@@ -231,9 +261,10 @@ class Store:
                         {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
                         for split in ("valid", "test") for m, v in metrics[split].items()
                     ]
-            elif run["status"] == MISSING and (failed := records.read_failure(folder)) is not None:
-                run |= {"status": FAILED, "error": failed["error"]}
+            elif run["status"] == MISSING and entry.failure is not None:
+                run |= {"status": FAILED, "error": entry.failure["error"]}
             runs.append({**env, **run})
+        self.keep_index()
         columns = ["job", "config", "dataset", "features", "backbone", "mixer", "seed"]
         return (
             pd.DataFrame(values, columns=[*columns, "split", "metric", "value"]),
@@ -241,12 +272,10 @@ class Store:
         )
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        s = os.stat(path)
-    except OSError:
-        return None
-    return s.st_ino, s.st_size, s.st_mtime_ns
+def _entry(stored: Any) -> Entry | None:
+    """An entry as the index keeps it; None where there is none, or another version's."""
+    fits = isinstance(stored, list) and [type(v) for v in stored[1:3] + stored[4:]] == [str, dict, str]
+    return Entry(*stored) if fits else None
 
 
 def _still_holds(on: Mapping[str, Any], at_hand: str | None) -> bool:

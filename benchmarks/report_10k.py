@@ -1,9 +1,10 @@
 """Time and peak memory of a report on 10,000 job folders.
 
-    python benchmarks/report_10k.py            # prints JSON and writes benchmarks/report_10k.json
+    python benchmarks/report_10k.py [--before COMMIT]     # prints JSON and writes benchmarks/report_10k.json
 
 56 tables of 36 rows x 8 columns (16,128 cells, 10,080 jobs), each job with all its files and predictions of 686 items.
-The folders are generated in a temporary directory; only the report is timed, in a process of its own.
+The folders are generated in a temporary directory; only the report is timed, in a process of its own: once without an
+index beside the results, which makes it, and once with it; --before: an earlier commit on the same folders.
 """
 
 import argparse
@@ -13,11 +14,14 @@ import platform
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, os.environ.get("BENCH_TREE", str(ROOT)))  # which tree's code is measured
 
 import numpy as np  # noqa: E402
 
@@ -101,19 +105,32 @@ def measure(root: Path, tables: int) -> dict:
     from bench.report.build import build
 
     began, cpu = time.perf_counter(), time.process_time()
-    page = build(experiments(tables), Store(root), root / "report", "paper")
+    store = Store(root)
+    if hasattr(store, "keep_index"):  # as the command line makes it
+        store = Store(root, indexed=True)
+    store.frames(expand(experiments(tables)))
+    read = time.process_time() - cpu
+    page = build(experiments(tables), store, root / "report", "paper")
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     return {
         "report_seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
+        "of_which_reading_cpu_seconds": round(read, 2),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "index_html_mb": round(page.stat().st_size / 1e6, 2),
     }
 
 
+def measured(tree: Path, results: Path, tables: int) -> dict:
+    command = [sys.executable, __file__, "--measure", str(results), "--tables", str(tables)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "BENCH_TREE": str(tree), "OMP_NUM_THREADS": "1"})
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=int, default=56)
+    parser.add_argument("--before", help="a commit")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
@@ -121,14 +138,21 @@ def main() -> None:
         print(json.dumps(measure(args.measure, args.tables)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        jobs = generate(Path(folder) / "results", args.tables)
-        command = [sys.executable, __file__, "--measure", str(Path(folder) / "results"), "--tables", str(args.tables)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        results = Path(folder) / "results"
+        jobs, rows = generate(results, args.tables), {}
+        time.sleep(3)  # entries of fresher files are not kept
+        if args.before:
+            archive = subprocess.run(["git", "-C", str(ROOT), "archive", args.before], capture_output=True, check=True).stdout
+            tarfile.open(fileobj=BytesIO(archive)).extractall(Path(folder) / "before", filter="data")
+            rows["before"] = measured(Path(folder) / "before", results, args.tables)
+        rows["without index"] = measured(ROOT, results, args.tables)
+        rows["with index"] = measured(ROOT, results, args.tables)
     found = {
         "jobs": jobs,
         "tables": args.tables,
         "cells": args.tables * len(BACKBONES) * len(METHODS) * len(METRICS),
-        **json.loads(done.stdout.strip().splitlines()[-1]),
+        "before": args.before,
+        "rows": rows,
         "load_average": round(os.getloadavg()[0], 2),  # above the number of cores, wall time is waiting time too
         "machine": {
             "cpu": platform.processor() or platform.machine(),

@@ -206,7 +206,7 @@ def test_what_changes_only_the_evaluation_makes_no_training(tmp_path):
     assert len(kinds) == 8 and all(len(points) == 8 for points in kinds)  # 4 configs x 2 kinds, all levels in one measure
     both = [EXPERIMENTS["powmix-t2"], EXPERIMENTS["powmix-f6"]]
     jobs = expand(both)
-    asked = wanted(both, None, jobs, {j.id: "missing" for j in jobs}, {}, Store(tmp_path)).of
+    asked = wanted(both, None, jobs, {j.id: "missing" for j in jobs}, {}, Store(tmp_path), {}).of
     assert len(asked) == 60 and {len(found) for found in asked.values()} == {2}  # made beside the training, once
     for corruption in ({"kind": "frame_drop", "rate": 0.1}, {"parts": [{"kind": "text_mean", "rates": [0.1, 0.2]}]},
                        {"parts": [{"kind": "missing", "rate": 0.3}, {"kind": "text_drop", "rate": 0.1}]},

@@ -1,5 +1,6 @@
 """Runs that can be looked at and stopped from elsewhere: `run --detach`, `status`, `cancel`."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -124,3 +125,43 @@ def test_a_detached_run_that_cannot_begin_says_why(tmp_path):
         cwd=ROOT, capture_output=True, text=True,
     )
     assert found.returncode == 2 and "--set cannot change 'lr'" in found.stdout
+
+
+def _watched(tmp_path, monkeypatch, more=lambda look: None):
+    """Lines that `report --watch` says on a folder with one result of two; `more` is called at every rendering."""
+    from bench import api
+    from tests.test_store import finish, job
+
+    store, here, other = Store(tmp_path), job(1111), job(1112)
+    finish(store, here)
+    said, looks = [], []
+
+    def render(*arguments, **part):
+        looks.append(None)
+        more(len(looks))
+        return tmp_path / "index.html"
+
+    monkeypatch.setattr(api, "report", render)
+    monkeypatch.setattr(api, "as_run", lambda *arguments: (["an artefact"], []))
+    monkeypatch.setattr(api, "expand", lambda chosen, seeds: [here, other])
+    api.watch(0.01, results=tmp_path, say=said.append)
+    return said
+
+
+def test_a_watched_report_ends_when_nothing_runs_and_nothing_can(tmp_path, monkeypatch):
+    said = _watched(tmp_path, monkeypatch)
+    assert [line.split(":")[0] for line in said] == ["1 of 2 ended"] * 2 + ["nothing runs any more"]
+
+
+def test_a_watched_report_goes_on_while_somebody_runs(tmp_path, monkeypatch):
+    with contextlib.ExitStack() as running:
+        running.enter_context(session(Store(tmp_path), ["bench"], "local", 1))
+        said = _watched(tmp_path, monkeypatch, lambda look: running.close() if look == 5 else None)
+    assert said[:-1] == [said[0]] * 7 and "nothing runs any more: 1 jobs have no result" in said[-1]
+
+
+def test_a_watched_report_ends_with_the_last_job(tmp_path, monkeypatch):
+    from tests.test_store import finish, job
+
+    said = _watched(tmp_path, monkeypatch, lambda look: finish(Store(tmp_path), job(1112)) if look == 2 else None)
+    assert len(said) == 2 and said[1].startswith("2 of 2 ended")

@@ -46,6 +46,17 @@ class Queue:
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def offers(self) -> dict[str, float]:
+        """What one worker has, as Dask resources: the GPUs, else the memory that its jobs share. Raises BenchError where
+        `memory` is none."""
+        from dask.utils import parse_bytes
+
+        try:
+            return {"GPU": self.gpus} if self.gpus else {"MEMORY": parse_bytes(self.memory)}
+        except ValueError:
+            raise BenchError(f"cluster memory is a size, as 32GB, not '{self.memory}'") from None
+
+    @property
     def seconds(self) -> int:
         """Length of an allocation. Raises BenchError where `time` is none."""
         try:
@@ -97,12 +108,13 @@ def joined(address: str) -> Iterator[Any]:
 def here(slots: Sequence[str]) -> Iterator[Any]:
     """A Dask cluster on this machine: one worker process per slot, "" a CPU core, else the number of its GPU."""
     distributed = _dask()
+    room = _memory() // max(len(slots), 1)
     workers = {
         i: {
             "cls": distributed.Nanny,
             "options": {
                 "nthreads": 1, "memory_limit": 0, "dashboard_address": None,
-                "resources": {"GPU": 1} if device else {},
+                "resources": {"GPU": 1} if device else {"MEMORY": room} if room else {},
                 "env": {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": "1"},
             },
         }
@@ -139,8 +151,7 @@ def queued(q: Queue) -> Iterator[Any]:
     prologue = [*(f"export {k}={v}" for k, v in q.env.items()), *q.setup]
     life = max(q.seconds - _MARGIN, q.seconds // 2)
     more = ["--lifetime", f"{life}s", "--lifetime-stagger", f"{min(60, life // 10)}s", "--no-dashboard"]
-    if q.gpus:
-        more += ["--resources", f"GPU={q.gpus}"]
+    more += ["--resources", ",".join(f"{k}={v}" for k, v in q.offers.items())]
     options: dict[str, Any] = {
         "cores": q.cores, "memory": q.memory, "processes": 1, "walltime": q.time, "python": q.python,
         "job_script_prologue": prologue, "job_extra_directives": directives, "worker_extra_args": more,
@@ -160,6 +171,14 @@ def queued(q: Queue) -> Iterator[Any]:
         cluster.adapt(minimum=0, maximum=q.workers, interval="5s", wait_count=6)
         with distributed.Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory; 0 where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
 
 
 def _dask() -> Any:

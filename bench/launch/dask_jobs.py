@@ -5,6 +5,7 @@ and the same command goes on. What was asked for is cancelled, and what runs is 
 """
 
 import contextlib
+import math
 import shutil
 import tempfile
 import uuid
@@ -33,10 +34,11 @@ def run_jobs(
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
     measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
     expected: Mapping[str, float] | None = None, bring_back: bool = False, send_data: bool = False,
-    engine: str = "auto",
+    engine: str = "auto", memory: Mapping[str, float] | None = None, offers: Mapping[str, float] | None = None,
 ) -> list[Outcome]:
     """As bench.launch.local.run_jobs, on the workers of a Dask client. expected: config id -> seconds; the longest start
-    first. bring_back: workers do not see the results folder, this process writes it. send_data: a feature file that a
+    first, and the scheduler hears how long they take. memory: config id -> bytes, which a job asks of workers that offer
+    a resource MEMORY. offers: the resources of one worker, where none may be there yet. bring_back: workers do not see the results folder, this process writes it. send_data: a feature file that a
     worker's machine lacks is sent there, once."""
     _same_code(client)
     sweep_results(store.root)
@@ -47,7 +49,7 @@ def run_jobs(
         )
         for j in jobs
     }
-    run = _Run(client, store, tasks, dict(expected or {}), bring_back, send_data, say)
+    run = _Run(client, store, tasks, dict(expected or {}), bring_back, send_data, say, dict(memory or {}), offers or _offers(client))
     outcomes: list[Outcome] = []
     try:
         for outcome in run.outcomes():
@@ -63,7 +65,7 @@ def run_jobs(
 class _Run:
     def __init__(
         self, client: Any, store: Store, tasks: Mapping[str, Task], expected: Mapping[str, float], bring_back: bool,
-        send_data: bool, say: Callable[[str], None],
+        send_data: bool, say: Callable[[str], None], memory: Mapping[str, float], offers: Mapping[str, float],
     ) -> None:
         from distributed import as_completed
 
@@ -72,12 +74,15 @@ class _Run:
         self.open: dict[Any, str] = {}  # future -> job id
         self.tries: dict[str, int] = {}
         self.sent: set[tuple[str, str]] = set()
-        self.resources = {"GPU": 1} if _gpus(client) else {}
+        self.memory = memory
+        self.resources = {"GPU": 1} if "GPU" in offers else {}
+        self.room = 0.0 if self.resources else offers.get("MEMORY", 0.0)  # bytes; on a GPU's worker, a job's are on the GPU
+        _say_how_long(client, {_length(s) for s in expected.values()})
         self.done = as_completed([], loop=client.loop)
 
     def outcomes(self):
         """Every job's outcome, as it ends."""
-        for job_id in self.tasks:
+        for job_id in sorted(self.tasks, key=lambda i: -self._seconds(i)):  # the first ones start before the last are sent
             self._submit(job_id)
         while self.open:
             future = next(self.done)
@@ -88,12 +93,22 @@ class _Run:
 
     def _submit(self, job_id: str) -> None:
         task = self.tasks[job_id]
+        seconds = self._seconds(job_id)
         future = self.client.submit(
-            run_remote, task, self.bring_back, key=f"bench-{job_id}-{uuid.uuid4().hex[:8]}", pure=False,
-            priority=self.expected.get(task.job.config.id, 0.0), resources=self.resources or None,
+            run_remote, task, self.bring_back, key=f"{_prefix(_length(seconds))}-{job_id}-{uuid.uuid4().hex[:8]}", pure=False,
+            priority=seconds, resources=self._asked(task.job) or None,
         )
         self.open[future] = job_id
         self.done.add(future)
+
+    def _seconds(self, job_id: str) -> float:
+        return self.expected.get(self.tasks[job_id].job.config.id, 0.0)
+
+    def _asked(self, job: Job) -> dict[str, float]:
+        """Resources that a job asks of its worker; never more memory than the largest worker has, so that every job runs
+        somewhere."""
+        size = min(self.memory.get(job.config.id, 0.0), self.room)
+        return {**self.resources, **({"MEMORY": size} if size else {})}
 
     def _heard(self, job_id: str, future: Any) -> Outcome | None:
         task = self.tasks[job_id]
@@ -195,10 +210,38 @@ def _hostname() -> str:
     return socket.gethostname()
 
 
-def _gpus(client: Any) -> bool:
-    """Whether the workers offer GPUs as a resource, or will once they are there."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return any("GPU" in (w.get("resources") or {}) for w in workers)
+def _offers(client: Any) -> dict[str, float]:
+    """The resources that workers offer, each as the most that one of them has."""
+    found: dict[str, float] = {}
+    for w in client.scheduler_info(n_workers=-1)["workers"].values():
+        for name, amount in (w.get("resources") or {}).items():
+            found[name] = max(float(amount), found.get(name, 0.0))
+    return found
+
+
+def _length(seconds: float) -> int:
+    """Expected seconds of a job, as a power of two: jobs of one length share a kind of task on the scheduler."""
+    return 2 ** max(0, round(math.log2(max(seconds, 1.0))))
+
+
+def _prefix(length: int) -> str:
+    """The kind of task, by the beginning of its keys, as dask.utils.key_split reads it."""
+    return f"bench{length}s"
+
+
+def _say_how_long(client: Any, lengths: set[int]) -> None:
+    """Tell the scheduler how long each kind of task takes, before it has seen one: an adaptive cluster grows by that, and
+    work is not stolen from one worker by another for nothing. A scheduler that cannot be told does without."""
+    durations = {_prefix(n): f"{n}s" for n in lengths}
+
+    def told(durations: dict[str, str]) -> None:
+        import dask
+
+        key = "distributed.scheduler.default-task-durations"
+        dask.config.set({key: {**dask.config.get(key, {}), **durations}})
+
+    with contextlib.suppress(Exception):
+        client.run_on_scheduler(told, durations)
 
 
 def _code() -> str:

@@ -36,9 +36,11 @@ class Executor:
         return self.queue.workers if self.queue else len(self.slots)
 
     def run(
-        self, jobs: Sequence[Job], store: Store, data_dir: Path | None, expected: Mapping[str, float], **how: Any
+        self, jobs: Sequence[Job], store: Store, data_dir: Path | None, expected: Mapping[str, float],
+        memory: Mapping[str, float] | None = None, **how: Any,
     ) -> list[Outcome]:
-        """Run jobs; `how` is what bench.launch.local.run_jobs takes. expected: config id -> seconds."""
+        """Run jobs; `how` is what bench.launch.local.run_jobs takes. expected, memory: config id -> seconds, and bytes of
+        a worker's process, which tell a cluster what to start first and where."""
         if self.name == "local":
             from bench.launch.local import run_jobs
 
@@ -50,5 +52,6 @@ class Executor:
         )
         with where as client:
             return dask_jobs.run_jobs(
-                jobs, store, client, data_dir, expected=expected, bring_back=self.bring_back, send_data=self.send_data, **how
+                jobs, store, client, data_dir, expected=expected, memory=memory, bring_back=self.bring_back,
+                send_data=self.send_data, offers=self.queue.offers if self.queue else None, **how,
             )

@@ -194,6 +194,11 @@ def held(store: Store) -> list[Held]:
     return found
 
 
+def in_progress(store: Store) -> bool:
+    """Whether any run, or any job by itself, is under way on a results folder."""
+    return any(s.state == RUNNING for s in sessions(store)) or bool(held(store))
+
+
 def cancel(store: Store, session_id: str = "") -> list[Session]:
     """Ask running sessions to stop: all, or the one whose id begins so. Returns which were asked. Raises BenchError where
     none runs."""

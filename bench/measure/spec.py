@@ -16,18 +16,16 @@ presence means done. A failed one leaves <kind>-<id>.failed.json.
 docs/figures.md says how each number is defined.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.environment import code_hash
-from bench.errors import BenchError
 from bench.matrix import Job
 from bench.measure.needs import VERSIONS, Measure, Need, Panel, measure_of, measures, panel_rows, point, sweeps
 from bench.records import Damaged, read_arrays
-from bench.store import Store, read_json, write_json
+from bench.store import Store, write_json
 
 __all__ = [
     "Measure", "Need", "Panel", "Values", "describe", "fail", "failure", "load", "load_numbers", "measure_of",
@@ -39,8 +37,7 @@ Values = tuple[dict[str, float], dict[str, np.ndarray]]  # (numbers, arrays)
 
 def seal(store: Store, job: Job) -> str:
     """Hash of the job's metrics: a measure of another training of the same job does not count."""
-    path = store.folder(job) / "metrics.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
+    return store.entry(job).seal
 
 
 def load(store: Store, job: Job, measure: Measure) -> Values | None:
@@ -54,7 +51,7 @@ def load(store: Store, job: Job, measure: Measure) -> Values | None:
 
 def load_numbers(store: Store, job: Job, measure: Measure) -> dict[str, float] | None:
     """The numbers of a measure alone; None too where what is stored is damaged: it is measured again then."""
-    found = _stored(_path(store, job, measure, ".json"))
+    found = store.noted(job, f"{measure.stem}.json")
     numbers = found.get("numbers")
     if not isinstance(numbers, dict) or found.get("seal") != seal(store, job):
         return None
@@ -65,7 +62,7 @@ def load_numbers(store: Store, job: Job, measure: Measure) -> dict[str, float] |
 
 def failure(store: Store, job: Job, measure: Measure) -> str:
     """Why a measure failed, or "" where it did not, or did on another training or with other code."""
-    found = _stored(_path(store, job, measure, ".failed.json"))
+    found = store.noted(job, f"{measure.stem}.failed.json")
     on, now = found.get("on", {}), _circumstances(store, job)
     forgotten = isinstance(on, dict) and any(on.get(k, v) != v for k, v in now.items())
     return "" if forgotten else str(found.get("error", ""))
@@ -78,14 +75,6 @@ def fail(store: Store, job: Job, measure: Measure, error: str) -> None:
 
 def _circumstances(store: Store, job: Job) -> dict[str, str]:
     return {"code": code_hash(), "seal": seal(store, job)}
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except BenchError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def describe(measure: Measure) -> dict[str, Any]:

@@ -83,9 +83,10 @@ class Wanted:
 
 def wanted(
     experiments: Iterable[Experiment], n_seeds: int | None, jobs: Iterable[Job], status: Mapping[str, str],
-    blocked: Mapping[str, str], store: Store,
+    blocked: Mapping[str, str], store: Store, envs: estimate.Envs,
 ) -> Wanted:
-    """What the experiments' figures and rows want of some jobs, and what is there of it."""
+    """What the experiments' figures and rows want of some jobs, and what is there of it. envs: job id -> env.json of its
+    run."""
     of: dict[str, tuple[Measure, ...]] = {}
     for e in experiments:
         by_config: dict[Config, list[Measure]] = {}
@@ -101,5 +102,5 @@ def wanted(
             done = status[j.id] == DONE
             there = done and load_numbers(store, j, m) is not None
             states[j.id, m.stem] = DONE if there else FAILED if done and failure(store, j, m) else MISSING
-    kept = {j.id for j in mine if store.checkpoint(j).exists()}
-    return Wanted(mine, status, blocked, of, states, estimate.checkpoint_bytes(mine, store), kept)
+    kept = {j.id for j in mine if status[j.id] == DONE and store.checkpoint(j).exists()}
+    return Wanted(mine, status, blocked, of, states, estimate.checkpoint_bytes(mine, envs), kept)

@@ -72,7 +72,7 @@ class Side:
         newest: dict[tuple[str, int], Job] = {}
         for job in sorted(jobs, key=lambda j: json.dumps(j.config.versions, sort_keys=True)):
             newest[identity(job.config), job.seed] = job
-        values, self.runs = Store(root).frames(newest.values())
+        values, self.runs = Store(root, indexed=True).frames(newest.values())
         by_id = {j.config.id: j.config for j in newest.values()}
         self.configs = {identity(c): c for c in by_id.values()}
         test = values[values["split"] == "test"]

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
     reporting.add_argument("--split", choices=["test", "valid"], default="test", help="whose values the tables show (default: test)")
     reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
-    reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds until all is done")
+    reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds (default 30) until all is done, or nothing runs that could do it")
     showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
     showing.add_argument("job", metavar="JOB", help="a job's id, the beginning of one, or its folder")
     showing.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from bench import estimate
 from bench.matrix import Job
-from bench.store import MISSING, Store
 from bench.terminal.console import console, table
 from bench.trails import PUBLISHED, Trail, unequal
 
 
-def expected(jobs: Sequence[Job], store: Store) -> dict[str, float]:
+def expected(jobs: Sequence[Job]) -> dict[str, float]:
     """Config id -> seconds that a trial is expected to take on a CPU core."""
-    return estimate.seconds(jobs, {j.id: MISSING for j in jobs}, store)
+    return estimate.seconds(jobs, {})
 
 
 def print_trails(trails: Sequence[Trail]) -> None:
