@@ -29,7 +29,7 @@ SMALL = {  # backbone -> parameters that make its short run short
     "slad": _SOUND, "mmml": _SOUND, "cmff": _SOUND,
     "skeafn": {"d": 64, "heads": 4, "lexicon_size": 50, "feed_forward": 32},
     "confede": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "hkt": {"prepare": 1},
-    "mmin": {"pretrain": 1},
+    "mmin": {"pretrain": 1}, "tmbl": {"layers": 1, "hidden": 32, "inner": 32},
     "momke": {"d": 32, "depth": 2, "stage1": 1}, "gcnet": {"hidden": 16},
 }
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.base import Batch, Encoded, Inputs, Latents, Output
-from bench.models.parts.padded import PaddedBiLSTM
+from bench.models.parts.padded import Utterance
 from bench.models.parts.text import Hidden, TextBackbone
 
 VERSION = 2
@@ -46,21 +46,6 @@ class Params:
     sim_weight: float = 0.3  # beta
     recon_weight: float = 1.0  # gamma
     lengths: str = "text"  # "text" (reference) or "own": how far audio and vision are read
-
-
-class Utterance(nn.Module):
-    """Two bidirectional LSTM layers with a LayerNorm between; their final states [B, 4d]."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.first = PaddedBiLSTM(d, d)
-        self.norm = nn.LayerNorm(2 * d)
-        self.second = PaddedBiLSTM(2 * d, d)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        one = self.first(x, lengths)
-        two = self.second(self.norm(one.steps), lengths)
-        return torch.cat([one.forward, two.forward, one.backward, two.backward], 1)  # (B, 4d)
 
 
 def difference(x: Tensor, z: Tensor) -> Tensor:

@@ -54,3 +54,18 @@ class PaddedBiLSTM(nn.Module):
         mirrored = self.backward_lstm.all_states(reverse(x, lengths))  # (B, T, h), step 0 is the last valid one
         steps = torch.cat([ahead, reverse(mirrored, lengths)], -1) * step_mask(x, lengths)  # (B, T, 2h)
         return States(steps, last_step(ahead, lengths), last_step(mirrored, lengths))
+
+
+class Utterance(nn.Module):
+    """Two bidirectional LSTM layers with a LayerNorm between; their final states [B, 4d] (MISA, TMBL)."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.first = PaddedBiLSTM(d, d)
+        self.norm = nn.LayerNorm(2 * d)
+        self.second = PaddedBiLSTM(2 * d, d)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        one = self.first(x, lengths)
+        two = self.second(self.norm(one.steps), lengths)
+        return torch.cat([one.forward, two.forward, one.backward, two.backward], 1)  # (B, 4d)
