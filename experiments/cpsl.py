@@ -59,7 +59,7 @@ def table1() -> Experiment:
         primary="non0_acc2", family="CP+SL against every system that runs here, on both datasets, on Acc-2.",
         notes=(*NOTES, "The paper does not say which baselines it ran. Self-MM, MMIM and UniMSE run on M-SENA's files, the others on the "
                        "word-level ones; MAE and Corr of all rows leave out neutral samples. UniMSE, MIB and BBFN are printed for "
-                       "MOSI alone."),
+                       "MOSI alone. UniMSE trains on MOSI alone here; its release trains on four data sets at once."),
     )
 
 

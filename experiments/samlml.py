@@ -110,7 +110,8 @@ def _humour(number: int, group: str, task: str, copied: tuple[str, ...]) -> Expe
             Column("params_ours", "Ours", group, "parameters that are built here, trained or not", percent=False,
                    decimals=0, higher_is_better=False),
         ),
-        primary="accuracy", family="SAM-LML against every system that runs here, on accuracy.", notes=NOTES,
+        primary="accuracy", family="SAM-LML against every system that runs here, on accuracy.",
+        notes=(*NOTES, *(["MO-Sarcation runs on HKT's files, whose features are others than its own (docs/quirks.md)."] if "MO-Sarcation" in copied else [])),
     )
 
 

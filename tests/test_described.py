@@ -8,6 +8,7 @@ from bench import registry
 from bench.models import mboost, mgcl
 from bench.models.base import Inputs
 from experiments import all_experiments
+from experiments.common import config
 
 INPUTS = Inputs((7, 8), (7, 5), (7, 6))
 SMALL = {"encoder": "none", "d": 10, "layers": (1, 1, 1)}
@@ -81,6 +82,15 @@ def test_a_learner_looks_at_what_the_others_get_wrong(boosting):
 def contrastive() -> mgcl.Model:
     torch.manual_seed(0)
     return mgcl.Model(mgcl.Params(**SMALL), INPUTS).eval()
+
+
+@pytest.mark.parametrize("dataset, length, printed", [("ur_funny", 64, 14_062_342), ("mustard", 77, 14_282_000)])
+def test_its_parameters_are_six_per_cent_below_the_printed(dataset, length, printed):
+    c = config("samlml", "mgcl", dataset)
+    params = mgcl.Params(**{k: v for k, v in c.backbone_params.items() if k != "encoder"}, encoder="none")
+    model = mgcl.Model(params, Inputs((length, 768), (length, 60), (length, 36), hcf=(length, 4)))
+    albert = 11_683_584  # albert-base-v2, with its pooler
+    assert round(100 * (1 - (sum(p.numel() for p in model.parameters()) + albert) / printed)) == 6
 
 
 def test_partners_are_the_most_and_the_least_similar_labels(contrastive):

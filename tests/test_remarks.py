@@ -91,7 +91,7 @@ def test_the_page_and_its_drawer_say_both(marked):
 
 def test_latex_markdown_and_csv_say_both(marked):
     tex, md, csv = ((marked.out / f"msmix-t1.{kind}").read_text() for kind in ("tex", "md", "csv"))
-    assert r"Manifold Mix\,\S" in tex and r"title\_alone." in tex and r"\S: of a system without public code" in tex
+    assert r"Manifold Mix\,$\S$" in tex and r"title\_alone." in tex and r"$\S$: of a system without public code" in tex
     assert "| Manifold Mix § |" in md and "- § TFN Manifold Mix is built from the description: an abstract." in md
     assert "- GLoMo plain is not run here. The method is not determined: a title_alone." in md
     assert csv.count("a title_alone") == 20 and csv.count("an abstract") == 4

@@ -37,7 +37,7 @@ _SPECIAL = {
     "\u03b2": r"$\beta$", "\u03b3": r"$\gamma$", "\u03b7": r"$\eta$", "\u03c1": r"$\rho$", "\u03c9": r"$\omega$",
     "\u03c3": r"$\sigma$", "\u03b5": r"$\varepsilon$", **{chr(0x2080 + k): f"$_{k}$" for k in range(10)},
     "\u00b0": r"$^{\circ}$",
-    "\u00a7": r"\S{}",
+    "\u00a7": r"$\S$",
     "\u03b4": r"$\delta$",
     "\u03be": r"$\xi$",
     "\u03b1": r"$\alpha$",
@@ -122,7 +122,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         )
     said = remarks([e])
     if any(r.kind == DESCRIBED for r in said):
-        legend += " \\S: of a system without public code, built from the description."
+        legend += " $\\S$: of a system without public code, built from the description."
     if left:
         legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
     for k, page in enumerate(_pages(lines)):
@@ -147,7 +147,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
 
 def _remarks(said: Sequence[Remark]) -> str:
     """Under the table: which rows are not run and why, and which were built from a description."""
-    words = " ".join(("\\S\\," if r.kind == DESCRIBED else "") + escape(r.sentence) for r in said)
+    words = " ".join(("$\\S$\\," if r.kind == DESCRIBED else "") + escape(r.sentence) for r in said)
     return f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize {words}}}"
 
 
@@ -209,7 +209,7 @@ def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
         if line.row.departs and not table.pivoted:
             labels[-1] += r"$^{\ddagger}$"
         if line.row.described and not table.pivoted:
-            labels[-1] += r"\,\S"
+            labels[-1] += r"\,$\S$"
         out.append(" & ".join([*labels, *(cell(table, at) for at in line.cells)]) + " \\\\")
         if below and any(second := [below(table, at) for at in line.cells]):
             out.append(" & ".join([""] * len(stubs) + second) + " \\\\[2pt]")
