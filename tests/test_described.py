@@ -33,6 +33,18 @@ def test_their_rows_are_marked_and_their_files_name_the_gaps():
     assert marked == set(BUILT)
 
 
+@pytest.mark.parametrize("module", [mboost, mgcl])
+def test_noise_reaches_the_unimodal_features_of_every_modality(module):
+    torch.manual_seed(0)
+    model, seen = module.Model(module.Params(**SMALL), INPUTS).eval(), {}
+    before = model.encode(batch()).latents
+    model.feature_hook = lambda m, u: seen.setdefault(m, u) + 1
+    after = model.encode(batch()).latents
+    assert {m: tuple(u.shape) for m, u in seen.items()} == dict.fromkeys(before, (6, 7, 10))
+    for m, x in before.items():
+        torch.testing.assert_close(after[m], x + 1)
+
+
 # --- Multimodal Boosting ----------------------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
-LANDING = {"IMDer", "TMBL"}  # not built yet
+LANDING = {"IMDer"}  # not built yet
 
 
 def test_every_row_without_runs_says_why_and_no_reason_is_idle():
