@@ -225,7 +225,7 @@ def test_expected_best_equals_the_mean_over_all_draws():
     assert list(running_best([3.0, math.nan, 1.0, 2.0])) == [3.0, 3.0, 1.0, 1.0]
 
 
-def test_poisoned_test_labels_change_no_choice(tmp_path):
+def test_poisoned_test_labels_change_no_choice(tmp_path, capsys):
     """From the command line, on files: every test label negated, the same trail, but for the file's own hash."""
     folders = [tmp_path / "clean", tmp_path / "poisoned"]
     for folder in folders:
@@ -243,6 +243,8 @@ def test_poisoned_test_labels_change_no_choice(tmp_path):
         code = main(["tune", "msmix-t1", "--suite", "real", "--data", str(folder), "--results", str(results), "--only",
                      "mosi/lmf+m*mix", "--budget", "3", "--set", "train.max_epochs=2", "--workers", "1"])
         assert code == 0
+        said = capsys.readouterr().out
+        assert "mosi lmf+msmix (" in said and "variant=release" in said  # two rows of one mixer are told apart
         trails.append(read_all(Store(results)))
         jobs = [Job(t.config, FIRST_SEED) for t in trails[-1]]
         assert all("test" in read_json(Store(results).folder(j) / "metrics.json") for j in jobs)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from bench import estimate
-from bench.matrix import Job
+from bench.matrix import Config, Job
+from bench.settings import difference, short_name
 from bench.terminal.console import console, table
 from bench.trails import PUBLISHED, Trail, unequal
 
@@ -17,11 +18,15 @@ def print_trails(trails: Sequence[Trail]) -> None:
     """A line per cell. The values are of the validation split; test values stand in the report, at the chosen setting."""
     columns = ("trials", "epochs", "published", "best")
     lines = table("cell", *columns, "at", "settings chosen", right=columns)
+    first: dict[str, Config] = {}
     for t in trails:
         c = t.config
+        cell = f"{c.dataset} {c.backbone}+{c.mixer}"
+        if changed := difference(c, first.setdefault(cell, c)):  # two rows of one method
+            cell += f" ({short_name(changed)})"
         best, published = t.best(), t.trials[PUBLISHED].value
         lines.add_row(
-            f"{c.dataset} {c.backbone}+{c.mixer}", str(len(t.trials)), str(t.epochs),
+            cell, str(len(t.trials)), str(t.epochs),
             "failed" if published is None else f"{published:.4f}", f"{best.value:.4f}", f"trial {best.number}",
             " ".join(f"{k}={v}" for k, v in best.settings.items()) or "as published",
         )
