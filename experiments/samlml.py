@@ -13,7 +13,7 @@ SYSTEM = "SAM-LML"
 MODELS = {  # printed name -> model; the rest is not implemented
     SYSTEM: "samlml", "ITHP": "ithp", "Self-MM": "self_mm", "MFM": "mfm", "C-MIB": "cmib", "E-MIB": "emib", "L-MIB": "lmib", "HKT": "hkt",
     "AtCAF": "atcaf", "ConFEDE": "confede", "MCL": "mcl", "DMD": "dmd", "Multimodal Boosting": "mboost", "MGCL": "mgcl",
-    "MMIN": "mmin", "MCTN": "mctn", "MoMKE": "momke", "GCNet": "gcnet",
+    "MMIN": "mmin", "MCTN": "mctn", "MoMKE": "momke", "GCNet": "gcnet", "IMDer": "imder",
     "MO-Sarcation": "mo_sarcation",
 }
 

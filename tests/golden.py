@@ -31,6 +31,10 @@ SMALL = {  # backbone -> parameters that make its short run short
     "confede": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "hkt": {"prepare": 1},
     "mmin": {"pretrain": 1}, "tmbl": {"layers": 1, "hidden": 32, "inner": 32},
     "momke": {"d": 32, "depth": 2, "stage1": 1}, "gcnet": {"hidden": 16},
+    "imder": {
+        "pretrain": 1, "width": 8, "heads": 2, "score_heads": 2, "levels": 1, "channels": (8, 8, 8, 8), "groups": (4, 4),
+        "time_embed": 8, "blocks": 1,
+    },
 }
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 

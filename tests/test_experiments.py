@@ -184,7 +184,7 @@ def test_columns_are_of_the_metric_family_that_their_runs_are_evaluated_in():
     assert other == {
         ("samlml-t1", "Self-MM"), ("samlml-t1", "MFM"), ("samlml-t1", "ConFEDE"), ("samlml-t1", "DMD"),
         ("samlml-t11", "SAM-LML"), ("samlml-t11", "C-MIB"), ("samlml-t11", "Multimodal Boosting"),
-        *(("samlml-t5", m) for m in ("MMIN", "MCTN", "MoMKE", "GCNet")),
+        *(("samlml-t5", m) for m in ("MMIN", "MCTN", "MoMKE", "GCNet", "IMDer")),
         ("cpsl-t1", "UniMSE"), ("cpsl-t1", "Self-MM_b"), ("cpsl-t1", "Self-MM_d"),
         ("cpsl-t1", "MMIM_b"), ("cpsl-t1", "MMIM_d"),
     }

@@ -19,7 +19,7 @@ KNOWN = all_references()
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=None)
 def read(path):
     return Fixture(path)
 
