@@ -1,5 +1,5 @@
-"""Which data folder a results folder was last run with: remembered in this machine's cache, never in the results, which
-travel. With it a report can print commands that work as they stand."""
+"""Which data folder a results folder was last run with, and where the last report lies: remembered in this machine's cache,
+never in the results, which travel. With it a report can print commands that work as they stand."""
 
 import hashlib
 from pathlib import Path
@@ -31,3 +31,26 @@ def recall(results: Path) -> Path | None:
     except (OSError, BenchError):
         return None
     return found if found.is_dir() else None
+
+
+def _last_report() -> Path:
+    return cache.root() / ".data-folders" / "last-report"
+
+
+def remember_report(page: Path) -> None:
+    """Keep in mind which report was made last on this machine, for `bench open`."""
+    try:
+        note = _last_report()
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(str(page.resolve()), encoding="utf-8")
+    except (OSError, BenchError):
+        pass  # a convenience: nothing fails without it
+
+
+def recall_report() -> Path | None:
+    """Its page, where that is still there."""
+    try:
+        found = Path(_last_report().read_text(encoding="utf-8"))
+    except (OSError, BenchError):
+        return None
+    return found if found.is_file() else None

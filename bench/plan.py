@@ -6,7 +6,6 @@ Torch-free: `bench list` and `bench plan` answer at once.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.matrix import seeds as of_seeds
 from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
+from bench.selectors import Only, row_labels
 from bench.settings import ROOMS
 from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
@@ -133,18 +133,13 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
     return config
 
 
-def _selected(job: Job, only: str) -> bool:
-    c = job.config
-    return any(fnmatchcase(name, only) for name in (job.id, job.folder, f"{c.dataset}/{c.backbone}+{c.mixer}"))
-
-
-def restricted(e: Experiment, only: str) -> Experiment:
+def restricted(e: Experiment, only: Only) -> Experiment:
     """The part of an experiment that a selection of jobs means: its cells, and no column without one."""
-    def wanted(c: Config | None, row: Row) -> bool:
-        return c is not None and any(_selected(Job(c, s), only) for s in of_seeds(e.seeds_of(row) or 1))
+    def wanted(row: Row, group: str, c: Config | None) -> bool:
+        return c is not None and only.row(row, group, c, of_seeds(e.seeds_of(row) or 1))
 
     rows = tuple(
-        replace(r, cells=kept) for r in e.rows if (kept := {g: c for g, c in r.cells.items() if wanted(c, r)})
+        replace(r, cells=kept) for r in e.rows if (kept := {g: c for g, c in r.cells.items() if wanted(r, g, c)})
     )
     groups = {g for r in rows for g in r.cells}
     return replace(e, rows=rows, columns=tuple(c for c in e.columns if c.group in groups or "" in groups or not c.group))
@@ -190,13 +185,14 @@ def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
 
 def make_plan(
     experiments: Sequence[Experiment], suite: Suite, store: Store, data_dir: Path | None = None,
-    seeds: int | None = None, only: str | None = None, settings: Sequence[str] = (), variant: str = "",
+    seeds: int | None = None, only: str | Sequence[str] | None = None, settings: Sequence[str] = (), variant: str = "",
     baselines: bool = False,
 ) -> Plan:
     """Adapt the artefacts to the suite and the data at hand and look up the state of every job. `settings` change the
     cells that `only` selects, and no others; what they change is kept as a variant, beside the default's results and
     under the name `variant` (bench/manifest.py)."""
     adapted: list[str] = []
+    picked = Only(only)
     selected: list[Config] = []  # what settings have changed
     n_seeds = suite.seeds if seeds is None else seeds
 
@@ -212,7 +208,7 @@ def make_plan(
         if "settings" in e.figure:
             e = with_figure_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
         numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
-        base = map_configs(e, lambda c: fitted(suite.adapt(c)))
+        base, labels = map_configs(e, lambda c: fitted(suite.adapt(c))), row_labels([e])
         if suite.tuned:
             return base, map_configs(base, chosen)
         if not settings:
@@ -220,7 +216,7 @@ def make_plan(
 
         def change(c: Config) -> Config:
             changed = fitted(overridden(suite.adapt(c), validate.applicable(c, settings)))
-            if only and not any(_selected(Job(changed, s), only) for s in numbers):
+            if picked and not picked.cell(changed, numbers, labels[c]):
                 return fitted(suite.adapt(c))
             selected.append(changed)
             return changed
@@ -249,7 +245,11 @@ def make_plan(
     found = find_data((c for e in ours for c in e.configs()), data_dir)
     adapted += [f"{f.dataset}/{f.features}: {line} (--allow-leak)" for f in found.values() for line in f.leaks]
     wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
-    jobs = [j for j in wanted_jobs if not only or _selected(j, only)]
+    labels = row_labels([*base, *ours])
+    jobs = [j for j in wanted_jobs if not picked or picked.job(j, labels[j.config])]
+    if picked and wanted_jobs and not jobs:
+        raise BenchError("; ".join([f"nothing to run: no job matches --only {picked.text}", *picked.unmet()]))
+    notes += picked.unmet()
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
     blocked, at_hand = {}, cache(encoders.available)
     for c in dict.fromkeys(j.config for j in jobs):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from bench import plugins
+from bench import plugins, sources
 from bench.errors import BenchError
 
 _PACKAGES = {"models": "bench.models", "mixers": "bench.mixers", "datasets": "bench.data.datasets"}
@@ -115,23 +115,13 @@ def parameters(kind: str, name: str) -> dict[str, object]:
 
 @lru_cache
 def _defaults(path: Path) -> dict[str, object]:
-    classes = {n.name: n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
-
-    def of(name: str) -> dict[str, object]:
-        if name not in classes:
-            return {}
-        found: dict[str, object] = {}
-        for base in classes[name].bases:
-            found |= of(base.id) if isinstance(base, ast.Name) else {}
-        for node in classes[name].body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-                try:
-                    found[node.target.id] = ast.literal_eval(node.value)
-                except ValueError:
-                    continue
-        return found
-
-    return of("Params")
+    found: dict[str, object] = {}
+    for field in sources.fields(path):
+        try:
+            found[field.name] = ast.literal_eval(field.default)
+        except (ValueError, SyntaxError):
+            continue
+    return found
 
 
 def version(kind: str, name: str) -> int:

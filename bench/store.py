@@ -7,11 +7,8 @@ that of an earlier success. What is read back is looked at with suspicion (recor
 """
 
 import contextlib
-import ctypes
 import io
-import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,21 +21,19 @@ from bench import records
 from bench.environment import code_hash
 from bench.errors import BenchError
 from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
+from bench.folder_swap import put_in_place
+from bench.frames import DAMAGED, DONE, FAILED, MISSING, STALE, Data, frames
 from bench.index import Index, State, state
 from bench.matrix import Job
 from bench.records import Damaged, Entry
 
 __all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
 
-DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
-DAMAGED = "damaged"
 WEIGHTS = "weights.safetensors"
 LIVE = "live.txt"  # of an attempt: the last line of its training
 _OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
          "log.txt", WEIGHTS}
-_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
 _NOTHING = Entry()  # of a folder that is not there
-Data = Mapping[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
 
 
 class Store:
@@ -235,41 +230,10 @@ class Store:
         return found
 
     def frames(self, jobs: Iterable[Job], data: Data | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(values, runs) of some jobs.
-
-        values: one row per (job, split, metric) of done jobs: job, config, dataset, features, backbone, mixer, seed,
-            split, metric, value. Failed, damaged and stale jobs have no rows here, so they cannot be aggregated.
-        runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs and all
-            fields of env.json. A damaged result is a failed one whose error begins with "damaged".
-        """
-        values, runs = [], []
-        for job in jobs:
-            c = job.config
-            key = {"job": job.id, "config": c.id, "dataset": c.dataset, "features": c.features,
-                   "backbone": c.backbone, "mixer": c.mixer, "seed": job.seed}
-            entry = self.entry(job)
-            env, metrics = entry.env, entry.metrics
-            run = {**key, "folder": job.folder, "status": MISSING, "error": ""}
-            if entry.damage:
-                run |= {"status": FAILED, "error": f"damaged: {entry.damage}; `bench run` makes it again"}
-            if metrics is not None:
-                at_hand = (data or {}).get((c.dataset, c.features))
-                stale = bool(at_hand) and env.get("data_sha256", at_hand) != at_hand
-                run |= {"status": STALE if stale else DONE, "best_epoch": metrics["best_epoch"], "epochs": metrics["epochs"]}
-                if not stale:
-                    values += [
-                        {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
-                        for split in ("valid", "test") for m, v in metrics[split].items()
-                    ]
-            elif run["status"] == MISSING and entry.failure is not None:
-                run |= {"status": FAILED, "error": entry.failure["error"]}
-            runs.append({**env, **run})
+        """(values, runs) of some jobs, as tidy frames (frames.py)."""
+        found = frames([(job, self.entry(job)) for job in jobs], data or {})
         self.keep_index()
-        columns = ["job", "config", "dataset", "features", "backbone", "mixer", "seed"]
-        return (
-            pd.DataFrame(values, columns=[*columns, "split", "metric", "value"]),
-            pd.DataFrame(runs) if runs else pd.DataFrame(columns=[*columns, "folder", "status", "error"]),
-        )
+        return found
 
 
 def _entry(stored: Any) -> Entry | None:
@@ -281,40 +245,3 @@ def _entry(stored: Any) -> Entry | None:
 def _still_holds(on: Mapping[str, Any], at_hand: str | None) -> bool:
     """Whether a failure on this data and code (where it says so) is one on the data and code at hand."""
     return on.get("data_sha256", at_hand) in (None, at_hand or on.get("data_sha256")) and on.get("code", code_hash()) == code_hash()
-
-
-def put_in_place(new: Path, folder: Path) -> None:
-    """Make `new` the folder at `folder`: at once where the system can exchange two names, else by two renames, the old
-    one being `.<name>.old` in between (recover)."""
-    if not folder.exists():
-        os.rename(new, folder)
-        return
-    old = folder.with_name(f".{folder.name}.old")
-    if _exchange(new, folder):
-        old = new
-    else:
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-        os.rename(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Bring back the result of a job whose owner died between the two renames of `put_in_place`."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.is_dir():
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, folder)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """renameat2(RENAME_EXCHANGE); False where the system or the file system has none."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return call(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) == 0

@@ -14,13 +14,14 @@ from bench import records
 from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.files import one_line, read_json, write_json
+from bench.folder_swap import put_in_place
 from bench.launch import owner
 from bench.launch.litter import sweep_job
 from bench.matrix import Job, stored_id
 from bench.metrics import evaluate
 from bench.names import is_slug
 from bench.records import Damaged
-from bench.store import DONE, Store, put_in_place
+from bench.store import DONE, Store
 from bench.train.protocol import Protocol
 
 _CLOSE = 1e-6  # a metric recomputed from float32 predictions

@@ -4,46 +4,19 @@
 """
 
 import ast
-import io
 import re
 import sys
-import tokenize
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench import registry, spaces
 from bench.errors import BenchError
+from bench.sources import fields
 from experiments import all_experiments
 from experiments.common import sections
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 KINDS = {"models": ("Backbones and systems", "backbone"), "mixers": ("Mixing methods", "mixer")}
-
-
-@dataclass(frozen=True)
-class Setting:
-    name: str
-    type: str
-    default: str
-    comment: str
-
-
-def settings(path: Path) -> list[Setting]:
-    """The fields of a module's Params with the comments beside them, read from the source."""
-    source = path.read_text(encoding="utf-8")
-    comments = {
-        t.start[0]: t.string.lstrip("# ").strip()
-        for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
-    }
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Params":
-            return [
-                Setting(ast.unparse(f.target), ast.unparse(f.annotation), ast.unparse(f.value) if f.value else "",
-                        comments.get(f.end_lineno, ""))
-                for f in node.body if isinstance(f, ast.AnnAssign)
-            ]
-    return []
 
 
 def page(kind: str, name: str) -> str:
@@ -55,7 +28,7 @@ def page(kind: str, name: str) -> str:
     built = registry.constants(kind, name).get("DESCRIPTION")
     parts = [f"# {title.rstrip('.')}", f"`{name}`, version {registry.version(kind, name)}, `bench/{kind}/{name}.py`",
              f"**From the description** ([what that means](../concepts.md)): {built}." if built else "", _markdown(rest)]
-    lines = [f"| `{room}.{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in settings(path)]
+    lines = [f"| `{room}.{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in fields(path)]
     if lines:
         parts += ["## Settings", "Change one with `--set`. Defaults of the class; what each data set really runs with is in "
                   "[hyperparameters](../hyperparameters.md).", "\n".join(["| setting | default | |", "|---|---|---|", *lines])]

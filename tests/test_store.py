@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import store as store_module
+from bench import folder_swap
 from bench.errors import BenchError
 from bench.matrix import Config, Job
 from bench.store import Store, read_json, write_atomic
@@ -100,7 +100,7 @@ def test_an_attempt_lies_beside_the_job_and_a_finished_result_is_replaced_by_ren
 
 
 def test_without_an_exchange_of_names_a_kill_between_the_renames_is_mended(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "_exchange", lambda a, b: False)
+    monkeypatch.setattr(folder_swap, "_exchange", lambda a, b: False)
     store, j = Store(tmp_path), job()
     finish(store, j, 0.75)
     finish(store, j, 0.5)
@@ -119,5 +119,5 @@ def test_without_an_exchange_of_names_a_kill_between_the_renames_is_mended(tmp_p
         finish(store, j, 0.25)
     assert store.status(j) == "missing"
     monkeypatch.setattr(os, "rename", rename)
-    store_module.recover(folder)
+    folder_swap.recover(folder)
     assert Store(tmp_path).metrics(j)["test"]["non0_acc2"] == 0.5

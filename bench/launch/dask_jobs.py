@@ -16,13 +16,14 @@ from typing import Any
 
 from bench.data.dataset import locate
 from bench.errors import BenchError
+from bench.folder_swap import put_in_place
 from bench.launch import owner
 from bench.launch.litter import sweep_results
 from bench.launch.remote import NO_DATA, Reply, end_children, run_remote, store_chunk
 from bench.launch.worker import AGAIN, BUSY, Outcome, Task, record_failure
 from bench.matrix import Job
 from bench.measure.needs import Measure
-from bench.store import DONE, Store, put_in_place
+from bench.store import DONE, Store
 
 _CHUNK = 32 * 2**20
 _LOST = 2  # how often a job's worker may be lost before the job has failed

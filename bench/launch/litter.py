@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.folder_swap import recover
 from bench.launch import owner
-from bench.store import recover
 
 _FORGOTTEN = 3600.0  # seconds after which a temporary file that no lock guards is nobody's any more
 

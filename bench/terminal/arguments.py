@@ -1,6 +1,7 @@
 """The command line's words: verbs, flags, and what each means."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 
@@ -16,14 +17,15 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--data", type=Path, metavar="DIR", help="folder with the feature files")
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
     where.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds, from 1111 (default: the artefact's own)")
-    where.add_argument("--only", metavar="GLOB", help="only jobs whose id, folder or dataset/backbone+mixer matches")
+    where.add_argument("--only", metavar="NAMES", action="append", help="only these jobs, by name or glob, whatever the case: backbones, mixers, datasets, rows' systems and methods, dataset/backbone+mixer, job ids; a comma is or, the flag given again is and")
     where.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override train.X, backbone.X, mixer.X, corruption.X, fraction, features or data.modalities; the cells that this changes stand beside the defaults")
     where.add_argument("--modalities", metavar="LIST", dest="settings", action="append", type="data.modalities={}".format,
                        help="train on these alone, as text,audio; the others are blanked everywhere (the same as --set data.modalities=LIST)")
     where.add_argument("--as", dest="variant", metavar="NAME", default="", help="what reports call the cells that --set changes (default: the settings)")
 
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=text, description=text, parents=list(parents))
+        more = {"epilog": _settings(), "formatter_class": _Help} if where in parents else {}
+        return verbs.add_parser(name, help=text, description=text, parents=list(parents), **more)
 
     where.add_argument("--dataset-from", type=Path, metavar="DIR", help="your own data set: an M-SENA-like file in DIR; adds the table own-t1")
     where.add_argument("--allow-leak", action="store_true", help="use feature files whose splits share ids; reports say so")
@@ -31,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     listing = verb("list", "Every artefact: runs needed, done, failed, and the data it needs.", where)
     planning = verb("plan", "Jobs after de-duplication: done, missing, estimated time.", where)
     running = verb("run", "Run what is missing; resumes by default.", where)
+    for name, what in (("backbones", "backbones and systems"), ("mixers", "mixup methods"), ("datasets", "data sets"), ("metrics", "metrics and their conventions")):
+        listing.add_argument(f"--{name}", action="store_true", help=f"list {what} instead")
+    listing.add_argument("--params", metavar="NAME", default="", help="the settings of a backbone or mixer (or train): defaults, and what is run on each data set, with its source")
     for p in (listing, planning, running):
         p.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="ids such as msmix-t1; globs allowed")
     for p in (planning, running):
@@ -46,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--retry-failed", action="store_true", help="run failed jobs again")
     running.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     running.add_argument("--keep-checkpoints", action="store_true", help="keep every job's weights, for predict and export (default: those that figures are measured on, removed after)")
+    running.add_argument("--report", action="store_true", help="render the report at the end")
+    running.add_argument("--tensorboard", action="store_true", help="write event files of every finished job under RESULTS/tensorboard (needs tensorboard or tensorboardX)")
     running.add_argument("--dry-run", action="store_true", help="say what would run")
 
     tuning = verb("tune", "The same budget of trials for every method, judged on validation data, on seeds of their own.", where)
@@ -68,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     reporting.add_argument("--split", choices=["test", "valid"], default="test", help="whose values the tables show (default: test)")
     reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
     reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds (default 30) until all is done, or nothing runs that could do it")
+    opening = verb("open", "Open the last report, or the one named, in a browser.")
+    opening.add_argument("report", nargs="?", default="", metavar="REPORT", help="a page, its folder, or a name under reports/ (default: the last one made)")
     showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
     showing.add_argument("job", metavar="JOB", help="a job's id, the beginning of one, or its folder")
     showing.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
@@ -122,9 +131,27 @@ def parser() -> argparse.ArgumentParser:
     merging = verb("merge", "Copy the done jobs of other results folders into the first.")
     merging.add_argument("into", type=Path, metavar="A")
     merging.add_argument("others", type=Path, nargs="+", metavar="B")
+    completing = verb("completion", "Print a script that completes verbs, flags and names: eval \"$(bench completion bash)\"")
+    completing.add_argument("shell", choices=("bash", "zsh"))
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps what follows the flags paragraph by paragraph."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(_Help, self)._fill_text(line, width, indent) for line in text.splitlines())
+
+
+def _settings() -> str:
+    """What --set takes, in words."""
+    from bench.train.protocol import Protocol
+
+    names = " ".join(f"train.{f.name}" for f in fields(Protocol))
+    return ("--set takes " + names + " (`bench list --params train`);\nbackbone.NAME and mixer.NAME, which "
+            "`bench list --params BACKBONE` (or MIXER) lists; corruption.NAME; fraction; features; data.modalities")
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from bench.remarks import UNRUN, remarks
 from bench.store import DAMAGED, DONE, FAILED, STALE, Store
 from bench.terminal.console import clock, console, table
 
+_NARROW = 100  # columns of a terminal
 _SHOWN = 5  # artefacts named in a line before the rest is counted only
 
 
@@ -35,16 +36,18 @@ def _artefact_row(plan: Plan, e: Experiment) -> dict[str, Any]:
 
 def print_list(plan: Plan) -> None:
     """`bench list`: one line per artefact."""
-    lines = table("artefact", "title", "needed", "done", "failed", "blocked", "data", right=("needed", "done", "failed", "blocked"))
+    out = console()
+    narrow = out.width < _NARROW  # what an artefact is called comes first; the rest as far as there is room
+    numbers = ("needed", "done") if narrow else ("needed", "done", "failed", "blocked")
+    lines = table("artefact", "title", *numbers, *(() if narrow else ("data",)), right=numbers)
     for e in plan.experiments:
         r = _artefact_row(plan, e)
-        lines.add_row(
-            r["artefact"], r["title"], str(r["needed"]), str(r["done"]), str(r["failed"]), str(r["cannot_run"]),
-            ", ".join(f"{d} {'+' if tuple(d.split('/')) in plan.data else '-'}" for d in r["data"]),
-        )
-    out = console()
+        counts = {"needed": r["needed"], "done": r["done"], "failed": r["failed"], "blocked": r["cannot_run"]}
+        data = ", ".join(f"{d} {'+' if tuple(d.split('/')) in plan.data else '-'}" for d in r["data"])
+        lines.add_row(r["artefact"], r["title"], *(str(counts[n]) for n in numbers), *(() if narrow else (data,)))
     out.print(lines)
-    out.print("\ndata: + found, - not found; blocked: data or encoder missing (`bench doctor` says which)")
+    blocked = "blocked: data or encoder missing (`bench doctor` says which)"
+    out.print(f"\nfailed, blocked and data are shown from {_NARROW} columns on" if narrow else f"\ndata: + found, - not found; {blocked}")
     _print_remarks(plan.experiments, out)
 
 

@@ -1,0 +1,49 @@
+"""What job folders say, as tidy frames."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.matrix import Job
+from bench.records import Entry
+
+DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
+DAMAGED = "damaged"
+Data = Mapping[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
+_KEY = ["job", "config", "dataset", "features", "backbone", "mixer", "seed"]
+
+
+def frames(entries: Iterable[tuple[Job, Entry]], data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(values, runs) of some jobs and what their folders say.
+
+    values: one row per (job, split, metric) of done jobs: job, config, dataset, features, backbone, mixer, seed,
+        split, metric, value. Failed, damaged and stale jobs have no rows here, so they cannot be aggregated.
+    runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs and all
+        fields of env.json. A damaged result is a failed one whose error begins with "damaged".
+    """
+    values: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
+    for job, entry in entries:
+        c, metrics = job.config, entry.metrics
+        key = dict(zip(_KEY, (job.id, c.id, c.dataset, c.features, c.backbone, c.mixer, job.seed)))
+        run = {**key, "folder": job.folder, "status": MISSING, "error": ""}
+        if entry.damage:
+            run |= {"status": FAILED, "error": f"damaged: {entry.damage}; `bench run` makes it again"}
+        if metrics is not None:
+            at_hand = data.get((c.dataset, c.features))
+            stale = bool(at_hand) and entry.env.get("data_sha256", at_hand) != at_hand
+            run |= {"status": STALE if stale else DONE, "best_epoch": metrics["best_epoch"], "epochs": metrics["epochs"]}
+            if not stale:
+                values += [
+                    {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
+                    for split in ("valid", "test") for m, v in metrics[split].items()
+                ]
+        elif run["status"] == MISSING and entry.failure is not None:
+            run |= {"status": FAILED, "error": entry.failure["error"]}
+        runs.append({**entry.env, **run})
+    return (
+        pd.DataFrame(values, columns=[*_KEY, "split", "metric", "value"]),
+        pd.DataFrame(runs) if runs else pd.DataFrame(columns=[*_KEY, "folder", "status", "error"]),
+    )

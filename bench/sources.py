@@ -1,0 +1,64 @@
+"""The fields of a parameter class, read from its source without importing it: names, defaults, comments. Torch-free."""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+_ROOT = Path(__file__).parent.parent
+
+
+class Field(NamedTuple):
+    """A dataclass field: its default as written, and the comment beside it."""
+
+    name: str
+    default: str
+    comment: str
+
+
+@lru_cache
+def fields(path: Path, cls: str = "Params") -> tuple[Field, ...]:
+    """The fields of a class; those of its bases first, which may stand in other files of this harness. A class that is
+    another one's name (`Params = bottleneck.Params`) has that one's. Empty where there is no such class."""
+    found: dict[str, Field] = {}
+    for field in _of(path, cls):
+        found[field.name] = field  # a field that is given anew keeps its place
+    return tuple(found.values())
+
+
+def _of(path: Path, cls: str) -> Iterator[Field]:
+    source = path.read_text(encoding="utf-8")
+    body = ast.parse(source).body
+    comments = {
+        t.start[0]: t.string.lstrip("# ").strip()
+        for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
+    }
+    imported = {a.asname or a.name: (n.module or "", a.name) for n in body if isinstance(n, ast.ImportFrom) for a in n.names}
+
+    def other(node: ast.expr) -> Iterator[Field]:
+        """The fields of the class that an expression names: Base, or module.Base."""
+        if isinstance(node, ast.Name) and node.id in imported:
+            module, name = imported[node.id]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
+            module, name = ".".join(imported[node.value.id]), node.attr
+        else:
+            if isinstance(node, ast.Name):
+                yield from _of(path, node.id)
+            return
+        file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        if file.is_file():
+            yield from _of(file, name)
+
+    for node in body:
+        if isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)] == [cls]:
+            yield from other(node.value)
+        if isinstance(node, ast.ClassDef) and node.name == cls:
+            for base in node.bases:
+                yield from other(base)
+            for f in node.body:
+                if isinstance(f, ast.AnnAssign) and not ast.unparse(f.annotation).startswith("ClassVar"):
+                    default = ast.unparse(f.value) if f.value else ""
+                    yield Field(ast.unparse(f.target), "{}" if "default_factory=dict" in default else default, comments.get(f.end_lineno or 0, ""))
