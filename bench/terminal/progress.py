@@ -74,6 +74,8 @@ class Progress:
             self.say(f"[{self.done + self.failed}/{self.total}] {line}; about {clock(self.eta())} left")
         elif outcome.status == "failed":
             self.say(line)
+        if not self.open:  # a search has many rounds, each with a progress of its own
+            self.close()
 
     def say(self, line: str) -> None:
         """A line between the outcomes."""
