@@ -159,9 +159,9 @@ def test_transcripts_that_are_not_there_are_never_the_word_nan(read):
 @pytest.mark.parametrize(("key", "rest"), [("audio", "text and vision"), ("vision", "text and audio"), ("text", "audio and vision")])
 def test_a_modality_that_is_zero_or_absent_is_named_with_what_follows(read, key, rest):
     ds = read(changed(lambda p: p.update({key: np.zeros_like(p[key])})))
-    assert f"train/{key} is zero everywhere: models run as {rest} only" in ds.warnings
+    assert f"train/{key} is zero everywhere: models run as {rest} only; with --modalities {rest.replace(' and ', ',')} reports say so" in ds.warnings
     ds = read(changed(lambda p: p.pop(key)))
-    assert f"train: no {key}; zeros stand for it: models run as {rest} only" in ds.warnings
+    assert f"train: no {key}; zeros stand for it: models run as {rest} only; with --modalities {rest.replace(' and ', ',')} reports say so" in ds.warnings
     assert ds.splits["train"][key].shape[2] == 1 and not ds.splits["train"][key].any()
 
 

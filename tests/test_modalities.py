@@ -26,7 +26,7 @@ from bench.suites import suite
 from experiments import select
 from tests.golden import cell_config
 
-QUICK = ("tfn", "misa", "mag", "mmml", "samlml")  # frozen text, means over time, word pieces, sound, reads keep_*
+QUICK = ("misa", "mag", "samlml")  # means over time, words, reads keep_*; all others with the long tests
 
 
 def small(backbone):
@@ -79,7 +79,7 @@ def test_it_is_part_of_the_identity_and_all_modalities_are_none():
 def test_a_model_that_deals_with_missing_modalities_itself_is_told():
     steps = stepper(Job(modalities.keep(small("samlml"), "text"), 1111))
     batch = steps.data.batch("train", torch.arange(3))
-    assert not batch["keep_audio"].any() and not batch["keep_vision"].any() and "keep_text" not in batch
+    assert not batch["keep_audio"].any() and not batch["keep_vision"].any() and batch["keep_text"].all()
 
 
 @pytest.mark.parametrize("given, line", [
@@ -116,6 +116,21 @@ def test_weights_are_scored_without_what_they_were_trained_without(tmp_path):
     assert np.allclose(found[found.split == "test"].prediction, store.predictions(job)["test_prediction"], atol=1e-6)
     row = api.results(tmp_path / "results").iloc[0]
     assert row["data.modalities"] == "text"
+
+
+def test_the_command_of_a_baselines_row_runs_it_again(tmp_path):
+    from types import SimpleNamespace
+
+    from bench.report.payload import Rerun
+
+    plan = make_plan(select(["msmix-t1"]), suite("quick"), Store(tmp_path), seeds=1, only="*/tfn+none", baselines=True)
+    row = next(r for r in plan.experiments[0].rows if r.method == "audio only")
+    (c,) = row.cells.values()
+    table = SimpleNamespace(row_of={c: row}, wanted={c: 1})
+    command = Rerun("quick").command(table, [c], "msmix-t1", ["failed"])
+    assert "--baselines" in command.split()
+    only = command.split("--only ")[1].split()[0].strip("'")
+    assert [j.config for j in make_plan(select(["msmix-t1"]), suite("quick"), Store(tmp_path), seeds=1, only=only, baselines=True).jobs] == [c]
 
 
 # --- rows of simple baselines ----------------------------------------------------------------------------------------

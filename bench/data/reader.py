@@ -195,7 +195,7 @@ class Reader:
     def _without(self, key: str) -> str:
         named = {"visual": "vision", "acoustic": "audio"}.get(key, key)
         others = [m for m in ("text", "audio", "vision") if m != named]
-        return f": models run as {' and '.join(others)} only" if len(others) == 2 else ""
+        return f": models run as {' and '.join(others)} only; with --modalities {','.join(others)} reports say so" if len(others) == 2 else ""
 
     def _finite(
         self, split: str, key: str, array: np.ndarray, cast: np.ndarray, owners: Sequence[str], audio: bool, nan: str

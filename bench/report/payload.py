@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
+from bench.baselines import BLOCK
 from bench.matrix import Config, dataset_name
 from bench.matrix import seeds as of_seeds
 from bench.report.layout import Line
@@ -53,6 +54,7 @@ class Rerun:
             parts = [f"bench run {artefact} --suite {self.suite} --only {quote(current(c).id + '-s*')}"]
             parts += [f"--set {quote(s)}" for s in row.settings]
             parts += [f"--as {quote(row.departs)}"] * (row.departs not in ("", variant_name("", row.settings)))
+            parts += ["--baselines"] * (row.block == BLOCK)
             parts += [f"--seeds {table.wanted[c]}"]
             parts += [f"--data {quote(self.data) if self.data != 'DIR' else 'DIR'}"] * (not c.dataset.startswith("synthetic-"))
             parts += ["--retry-failed"] * ("failed" in states)

@@ -129,10 +129,11 @@ class Progress:
             ProgressBar(total=max(self.total, 1), completed=ended, width=24), Text(f"{ended}/{self.total} jobs", no_wrap=True),
             Text((f"{self.failed} failed, " if self.failed else "") + f"about {clock(self.eta())} left", no_wrap=True, overflow="ellipsis"),
         )
-        if not self.training:
+        lines = []
+        if not self.training and not ended:
             passed = clock(time.perf_counter() - self.began)
             lines = [Text(f"  starting {min(self.workers, self.total)} workers ({passed})", no_wrap=True, overflow="ellipsis", style="dim")]
-        else:
+        elif self.training:
             lines = [
                 Text(f"  {_name(h)}  {_where(h)}", no_wrap=True, overflow="ellipsis", style="dim")
                 for h in self.training[:_SHOWN]

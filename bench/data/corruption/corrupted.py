@@ -100,8 +100,9 @@ class Corrupted(Resident):
                 x = batch[key]
                 every = x.new_ones((len(x), 1), dtype=torch.bool)
                 found[key] = frames.masked_words(x, every, self._mask_id) if key.endswith("text_bert") else torch.zeros_like(x)
-            if self._reads_keep:
-                found[f"keep_{m}"] = batch["index"].new_zeros(len(batch["index"]), dtype=torch.bool)
+        for m in self.modalities if self._dropped and self._reads_keep else ():
+            given = batch.get(f"keep_{m}", batch["index"].new_ones(len(batch["index"]), dtype=torch.bool))
+            found[f"keep_{m}"] = torch.zeros_like(given) if m in self._dropped else given
         return found
 
     def missing_rates(self) -> dict[str, float]:
