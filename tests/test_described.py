@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from bench import registry
+from bench.cli import main
 from bench.models import mboost, mgcl
 from bench.models.base import Inputs
 from experiments import all_experiments
@@ -21,7 +22,7 @@ def batch(n: int = 6) -> dict[str, torch.Tensor]:
     return {"text": text, "audio": audio, "vision": vision, "label": torch.linspace(-3, 3, n), "index": torch.arange(n)}
 
 
-def test_their_rows_are_marked_and_their_files_name_the_gaps():
+def test_their_rows_are_marked_and_their_files_name_the_gaps(capsys):
     rows = [r for e in all_experiments().values() for r in e.rows]
     for name in BUILT:
         said = registry.constants("models", name)["DESCRIPTION"]
@@ -29,6 +30,9 @@ def test_their_rows_are_marked_and_their_files_name_the_gaps():
         assert mine and all(said in r.described for r in mine)
         doc = registry.load("models", name).__doc__
         assert "Built from the description" in doc and "leave open" in doc and "(ours)" in doc
+    assert main(["list", "--backbones"]) == 0
+    listed = [line for line in capsys.readouterr().out.replace("\u00a7 built", "").splitlines() if "\u00a7" in line]
+    assert len(listed) == len(BUILT)
     marked = {c.backbone for r in rows if r.described for c in r.cells.values() if c is not None}
     assert marked == set(BUILT)
 

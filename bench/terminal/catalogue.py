@@ -12,6 +12,7 @@ from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.metrics import METRICS
 from bench.modalities import MODALITIES
+from bench.remarks import SIGN
 from bench.settings import text
 from bench.sources import fields
 from bench.terminal.console import console, table
@@ -35,9 +36,10 @@ def _print_backbones() -> None:
     for name in registry.names("models"):
         known = registry.constants("models", name)
         read = [m for m in MODALITIES if m in known.get("MODALITIES", MODALITIES)]
-        lines.add_row(name, "+".join(m[0] for m in read), "-" if known.get("MIXABLE") is False else "+", _title("models", name))
+        lines.add_row(name, "+".join(m[0] for m in read), "-" if known.get("MIXABLE") is False else "+",
+                      _title("models", name) + f" {SIGN}" * ("DESCRIPTION" in known))
     console().print(lines)
-    console().print("\nreads: t text, a audio, v vision; mixers: + any of them, - none; `bench list --params NAME` has the settings")
+    console().print("\nreads: t text, a audio, v vision; mixers: + any of them, - none; \u00a7 built from the description; `bench list --params NAME` has the settings")
 
 
 def _print_mixers() -> None:
