@@ -35,7 +35,7 @@ def _quick(c: Config) -> Config:
     return c.with_(
         dataset=f"synthetic-{c.dataset}",
         train={"max_epochs": 4, "batch_size": min(c.train.get("batch_size", 32), 32), "accumulate": 1},
-        backbone_params={**tiny, **(_NARROW.get(c.backbone, {}) if tiny else {})},
+        backbone_params={**tiny, **(_NARROW.get(c.backbone, {}) if tiny else {}), **_SHORT.get(c.backbone, {})},
     )
 
 
@@ -46,6 +46,7 @@ def _quick_measure(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 _TINY = {"encoder": "tiny", "audio_encoder": "tiny-audio"}
 _NARROW = {"slad": {"heads": 4}}  # the tiny encoders are 64 wide, which the paper's 12 heads do not divide
+_SHORT = {"imder": {"sampling_steps": 5, "pretrain": 1}, "momke": {"stage1": 2}}  # what max_epochs does not shorten
 _FEW = {  # figure kind -> settings of its measures in the quick suite
     "landscape": {"points": 7, "samples": 32},
     "tsne": {"perplexities": [5, 10], "originals": 60, "mixed": 60},
