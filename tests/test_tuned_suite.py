@@ -60,6 +60,10 @@ def test_the_report_shows_what_was_chosen_and_what_it_gained(tuned, tmp_path):
     text = page.read_text()
     assert "the same budget for every method" in text and "Dodge" in text
     assert "+1.00 [+1.00, +1.00]" not in text and "+1.00" in text  # the gain of 0.01 in Avg., in printed units
+    first = text[text.index('class="cards"'):text.index('class="gauges"')]
+    assert f"Both tuned alike ({trials.trial.max() + 1} trials on validation): MS-Mix" in first and "against plain with" in first
+    legend = next(line for line in text.split("<svg") if "expected best validation" in line)
+    assert all(name in legend for name in ("plain", "MS-Mix (release)"))
     table = pd.read_csv(tmp_path / "msmix-t1.csv")
     beside = table[(table == "tuned").any(axis=1)]
     assert len(beside) == len(cells) * table.metric.nunique(), "every tuned cell is a row beside its default"

@@ -24,7 +24,7 @@ from bench.report.significance import across_cells
 from bench.report.summary import cards, paper_name
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
-from bench.report.words import count, pretty
+from bench.report.words import count, joined, pretty
 
 _CLAIM = {  # state -> (css class, sign)
     REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), CONTRADICTED: ("beyond", "\u00d7"),
@@ -243,6 +243,8 @@ def page(
         papers.setdefault(paper_name(s["table"].experiment.paper), []).append(s)
     groups = claim_groups(claims, own_claims)
     answer = cards(tables, [r for g in groups for r in g["rows"]])
+    for card in answer:
+        card["tuned"] = joined((s.get("tuning") or {}).get("headline", "") for s in papers[card["name"]])
     box = claim_parts([r for g in groups for r in g["rows"]])
     kinds = Counter(s["kind"] for s in sections)
     words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]

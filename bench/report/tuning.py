@@ -16,6 +16,7 @@ from bench.analysis.stats import Paired, holm, paired
 from bench.analysis.tuning import expected_best
 from bench.matrix import Column, Experiment, Row
 from bench.report.plots import render
+from bench.report.plots.parts import legend
 from bench.report.plots.style import WIDTH, drawing, look
 from bench.report.tables import MINUS, Table, number
 from bench.store import Store
@@ -41,7 +42,7 @@ def section(t: Table, store: Store) -> dict[str, Any] | None:
     blocks = [_block(name, group, rows, column) for (name, group), rows in found.items()]
     every = [trail for rows in found.values() for _, trail, *_ in rows]
     return {
-        "blocks": blocks, "metric": column.label, "unequal": unequal(every), "how": _how(every[0]),
+        "blocks": blocks, "headline": _headline(found, column, every[0]), "metric": column.label, "unequal": unequal(every), "how": _how(every[0]),
         "sources": list(dict.fromkeys(s for x in every for s in x.sources)),
         "svg": _curves(e, {f"{b} {g}".strip(): rows for (b, g), rows in found.items()}),
     }
@@ -110,6 +111,19 @@ def _said(name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paire
     return text
 
 
+def _headline(found: Mapping[tuple[str, str], Sequence[tuple[Row, Trail, Cell, Cell]]], column: Column, first: Trail) -> str:
+    """What equal tuning leaves of the proposed method's gain, for the first screen; "" where it was not run."""
+    parts = []
+    for (block, _), rows in found.items():
+        plain = next((q for row, _, _, q in rows if row.baseline == "plain"), None)
+        mine = next(((row, q) for row, _, _, q in rows if row.baseline == "proposed"), None)
+        gain = _paired(mine[1], plain, 1 if column.higher_is_better else -1) if plain and mine else None
+        if gain is not None and gain.n and math.isfinite(gain.difference):
+            parts.append(f"{mine[0].method} {_interval(gain, column)} against plain with {block}, n = {gain.n}")
+    unit = f"{column.label.replace(' (%)', '')}{', points' if column.percent else ''}; positive is better"
+    return f"Both tuned alike ({first.budget} trials on validation): {'; '.join(parts)} ({unit})." if parts else ""
+
+
 def _paired(a: Cell, b: Cell, sign: int) -> Paired:
     """a over b by seed; positive is better."""
     return paired(sign * a.by_seed(), sign * b.by_seed())
@@ -150,7 +164,7 @@ def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell,
     with drawing():
         n = min(len(blocks), 3)
         rows = math.ceil(len(blocks) / n)
-        figure = Canvas((WIDTH * max(n, 2) / 3, 2.1 * rows + 0.35), layout="constrained")
+        figure = Canvas((WIDTH, (2.4 if n == 1 else 2.1) * rows + 0.45), layout="constrained")
         axes = figure.subplots(rows, n, squeeze=False).ravel()
         for a, (name, lines) in zip(axes, blocks.items()):
             for row, trail, *_ in lines:
@@ -166,7 +180,7 @@ def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell,
             a.set_ylabel(f"expected best validation {lines[0][1].objective}")
         for a in axes[len(blocks):]:
             a.remove()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        legend(figure, axes[:len(blocks)])
         render.freeze(figure)
         return render.svg(figure, f"{e.id}: expected validation performance against budget")
 
