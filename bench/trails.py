@@ -102,6 +102,28 @@ def read_all(store: Store) -> list[Trail]:
     return [t for t in found if t is not None]
 
 
+def merge(store: Store, other: Store) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take over another folder's searches: those that are not here, and of one that both have the one that went on
+    further. Returns (searches that differ, of which the first folder's stays; files that are no search, and why)."""
+    differ, damaged = [], []
+    for file in sorted((other.root / "tuning").glob("*/*/*.json")):
+        target = store.root / file.relative_to(other.root)
+        try:
+            theirs = _parse(file)
+            mine = _parse(target) if target.exists() else None
+        except BenchError as e:
+            damaged.append((str(file), str(e)))
+            continue
+        if theirs is None:
+            continue
+        n = min(len(theirs.trials), len(mine.trials)) if mine else 0
+        if mine and (mine.how != theirs.how or mine.trials[:n] != theirs.trials[:n]):
+            differ.append(target.relative_to(store.root).as_posix())
+        elif mine is None or len(mine.trials) < len(theirs.trials):
+            write(store, theirs)
+    return differ, damaged
+
+
 def _parse(file: Path) -> Trail | None:
     found = read_json(file)
     if found is None:

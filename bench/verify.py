@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import records
+from bench import records, trails
 from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.files import one_line, read_json, write_json
@@ -126,7 +126,8 @@ class Merged:
 
 
 def merge(into: Path, others: Iterable[Path]) -> Merged:
-    """Copy the done jobs of other results folders, with their measures, into the first, and what their plans say was run.
+    """Copy the done jobs of other results folders, with their measures, into the first, and what their plans say was run
+    and their searches (`bench tune`) found.
 
     A job that both have with the same metrics is left as it is; where the metrics differ the first folder's stays and
     the conflict is named. Failed and damaged jobs are not copied. Raises BenchError for a folder that is none.
@@ -149,6 +150,9 @@ def merge(into: Path, others: Iterable[Path]) -> Merged:
                 continue
             _copy(store, theirs, job, found)
         _merge_plans(into, other, found)
+        differ, damaged = trails.merge(store, theirs)
+        found.conflicts += differ
+        found.damaged += damaged
     return found
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bench import trails
 from bench.cli import main
 from bench.files import write_json
 from bench.manifest import path as manifest_path
@@ -14,6 +15,7 @@ from bench.plan import make_plan
 from bench.report.build import build
 from bench.store import Store, read_json
 from bench.suites import suite
+from bench.trails import Trail, Trial
 from bench.verify import merge, verify
 from experiments import select
 from tests import planted
@@ -208,6 +210,24 @@ def test_merge_joins_what_was_run(tmp_path):
     write_manifest(make_plan(select(["msmix-t4"]), s, b), b, None)
     merge(a.root, [b.root])
     assert {e.id for e in read_manifest(select(["msmix-t1", "msmix-t4"]), a, s)[0]} == {"msmix-t1", "msmix-t4"}
+
+
+def test_merge_joins_searches(tmp_path, capsys):
+    """The one that went on further stays; of two that differ the first folder's, named."""
+    def trail(mixer, values):
+        cell = job(1111).config.with_(mixer=mixer)
+        trials = [Trial(k, {}, cell.id, {"101": v}, v) for k, v in enumerate(values)]
+        return Trail(cell.as_dict(), "tpe", 3, (101,), "loss", {}, ("ours",), 9, trials)
+
+    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
+    for store, mixer, values in ((a, "none", [1.0]), (b, "none", [1.0, 0.5, 0.7]), (b, "manifold", [2.0]), (a, "powmix", [3.0]),
+                                 (b, "powmix", [2.5, 2.0])):
+        trails.write(store, trail(mixer, values))
+    (b.root / "tuning" / "mosi" / "lmf+none" / "x.json").write_text("[]")
+    assert main(["merge", str(a.root), str(b.root)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 conflicts, 1 damaged" in out and "lmf+powmix" in out and "is not a trail" in out
+    assert {t.cell["mixer"]: [x.value for x in t.trials] for t in trails.read_all(a)} == {"none": [1.0, 0.5, 0.7], "manifold": [2.0], "powmix": [3.0]}
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))

@@ -76,7 +76,7 @@ def print_merged(into: Path, others: Sequence[Path]) -> int:
     found = merge(into, others)
     out = console()
     for job in found.conflicts:
-        out.print(f"conflict: {job} has other metrics in {into}, which stay")
+        out.print(f"conflict: {job} is another in {into}, which stays")
     for folder, why in found.damaged:
         out.print(f"left out: {folder}: {why}")
     out.print(f"{found.copied} results copied into {into}, {found.present} were there, {len(found.conflicts)} conflicts, {len(found.damaged)} damaged")
