@@ -95,9 +95,9 @@ def wait_for(condition, seconds=240):  # a busy machine takes its time
 
 def workers_of(pid):
     """Worker processes: children of the launcher."""
-    out = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
+    out = subprocess.run(["ps", "-eo", "pid,ppid,comm"], capture_output=True, text=True).stdout.splitlines()[1:]
     rows = [line.split(None, 2) for line in out]
-    return [int(p) for p, parent, args in rows if int(parent) == pid and "bench.launch.process" in args]
+    return [int(p) for p, parent, name in rows if int(parent) == pid and name == "bench-worker"]
 
 
 ONE_CELL = ("--only", "synthetic-mosi/lmf+none", "--seeds", "3")

@@ -4,6 +4,7 @@ It ends with its parent, however that ends: the kernel kills it (Linux), and the
 everywhere. A worker that dies says by its exit what killed it, so a crash is charged to the job that it was running.
 """
 
+import contextlib
 import copy
 import ctypes
 import json
@@ -16,11 +17,13 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
+from bench.launch import warm
 from bench.launch.worker import Outcome, Task, run_task
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; serve([int(n) for n in sys.argv[1].split(chr(44))], int(sys.argv[2]))"
 _STARTUP = 120.0  # seconds that a worker may take for what comes before a job's time limit begins: imports, the data file
 _GRACE = 10.0  # seconds past a limit after which a worker that does not answer is killed
@@ -30,14 +33,16 @@ class Worker:
     """The launcher's end. `task` is what it is running, None while it is idle. `seats`: of a process that runs several
     tasks at once (company.py) this is the first, and `others` are the rest; they live and die together."""
 
-    def __init__(self, device: str, seats: int = 1) -> None:
+    def __init__(self, device: str, seats: int = 1, fresh: bool = False) -> None:
+        """fresh: in an interpreter of its own in any case; else a worker on the CPU is forked from a warm one (warm.py)."""
         self.device, self.task, self.deadline = device, None, None
         pairs = [socket.socketpair() for _ in range(seats)]
         numbers = ",".join(str(theirs.fileno()) for _, theirs in pairs)
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": device, **({} if device else dict.fromkeys(_ONE_THREAD, "1"))}
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the launcher's; a child inherits this
         try:
-            self.process = subprocess.Popen(
+            self.process: Any = None if fresh or device or seats > 1 else _forked(pairs[0][1], env)
+            self.process = self.process or subprocess.Popen(
                 [sys.executable, "-c", _START, numbers, str(os.getpid()), json.dumps(sys.path)],
                 stdin=subprocess.DEVNULL, stdout=sys.__stderr__.fileno() if _usable(sys.__stderr__) else subprocess.DEVNULL,
                 env=env, pass_fds=[theirs.fileno() for _, theirs in pairs],
@@ -95,6 +100,21 @@ class Worker:
         self.process.kill()
 
 
+def _forked(theirs: socket.socket, env: dict[str, str]) -> Any:
+    """A worker from the nursery, which writes where one that is started afresh does; None where there is none."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        err = sys.__stderr__.fileno() if _usable(sys.__stderr__) else nowhere
+        return warm.start(theirs, env, err, err)
+    finally:
+        os.close(nowhere)
+
+
+def prepare() -> None:
+    """CPU workers will be wanted soon: warm up meanwhile."""
+    warm.prepare({**os.environ, "CUDA_VISIBLE_DEVICES": "", **dict.fromkeys(_ONE_THREAD, "1")})
+
+
 def _usable(stream: object) -> bool:
     try:
         os.fstat(stream.fileno())
@@ -106,7 +126,8 @@ def _usable(stream: object) -> bool:
 def serve(fds: list[int], parent: int) -> None:
     """The worker's end: run what is sent until the launcher is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
+    warm.die_with(parent)
+    _name_process()
     if len(fds) > 1:
         from bench.launch import company
 
@@ -132,13 +153,8 @@ def serve(fds: list[int], parent: int) -> None:
             os._exit(0)
 
 
-def _die_with(parent: int) -> None:
+def _name_process() -> None:
+    """What `ps -o comm` calls a worker, whether it was started or forked."""
     if sys.platform.startswith("linux"):
-        try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        except (OSError, AttributeError):
-            pass
-    if os.getppid() != parent:  # it died before that took hold
-        os._exit(0)
-
-
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_NAME, b"bench-worker", 0, 0, 0)

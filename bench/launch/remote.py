@@ -70,7 +70,7 @@ def _run(task: Task) -> Outcome:
 def _once(task: Task) -> Outcome:
     child = getattr(_children, "worker", None)
     if child is None or child.process.poll() is not None:
-        child = _children.worker = Worker(task.device or "")
+        child = _children.worker = Worker(task.device or "", fresh=True)
         _every.add(child)
     began = time.perf_counter()
     try:
