@@ -39,6 +39,7 @@ class Found:
     provenance: str = ""
     reason: str = ""
     unusable: bool = False  # it is there, and the reason is what is wrong with it
+    rows: int = 0  # training samples, where the file could be read
     leaks: tuple[str, ...] = ()  # ids that its splits share, which --allow-leak let through
 
 
@@ -162,7 +163,7 @@ def _opened(found: Found, data_dir: Path | None) -> Found:
         data = load(found.dataset, found.features, data_dir, verify=False)  # the workers verify
     except BenchError as e:
         return Found(found.dataset, found.features, None, reason=str(e), unusable=True)
-    return replace(found, provenance=data.provenance, leaks=data.leaks)
+    return replace(found, provenance=data.provenance, leaks=data.leaks, rows=data.train_size)
 
 
 def _find(dataset: str, features: str, data_dir: Path | None) -> Found:
@@ -257,14 +258,15 @@ def make_plan(
         if reason:
             blocked[c.id] = reason
     status = {j.id: store.status(j, hashes) for j in jobs}
-    envs = {j.id: store.entry(j).env for j in jobs if status[j.id] in (DONE, STALE)}
-    expected = {d: estimate.seconds(jobs, envs, d) for d in (estimate.CPU, estimate.GPU)}
-    figures = wanted(ours, n_seeds, jobs, status, blocked, store, envs)
+    entries = {j.id: store.entry(j) for j in jobs if status[j.id] in (DONE, STALE)}
+    rows = {k: f.rows for k, f in found.items() if f.rows}
+    expected = {d: estimate.seconds(jobs, entries, d, rows) for d in (estimate.CPU, estimate.GPU)}
+    figures = wanted(ours, n_seeds, jobs, status, blocked, store, entries)
     limits = {j.id: limit for j in jobs if status[j.id] == FAILED and (limit := store.time_limit(j)) is not None}
     store.keep_index()
     return Plan(
         suite, ours, jobs, status, blocked, hashes, adapted, expected, n_seeds, figures, base, tuple(settings), variant,
-        limits, notes, sorted(f.reason for f in found.values() if f.unusable), baselines, estimate.memory(jobs, envs),
+        limits, notes, sorted(f.reason for f in found.values() if f.unusable), baselines, estimate.memory(jobs, entries),
     )
 
 

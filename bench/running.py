@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import estimate
+from bench import calibration, estimate
 from bench.baselines import compute as compute_baselines
 from bench.errors import BenchError
 from bench.files import one_line
@@ -82,6 +82,9 @@ def run(
                 progress=_both(now.heard, progress), data=wanted.data,
                 measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine, memory=wanted.memory,
             )
+    calibration.add(
+        found for o in outcomes if o.status == DONE and o.seconds and (found := calibration.speed(o.job.config, store.entry(o.job)))
+    )
     ended = {o.job.id: o.status for o in outcomes}
     failed = [j for j in wanted.jobs if wanted.status[j.id] != DONE and store.status(j, wanted.data) == FAILED]
     unmeasured = wanted.figures.failed(store)

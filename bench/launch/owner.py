@@ -58,10 +58,11 @@ def started(pid: int) -> str:
 
 
 class Owned:
-    """A lock that is held until `release`, and kept alive by a thread until then. Use as a context manager."""
+    """A lock that is held until `release`, and kept alive by a thread until then. Use as a context manager. inherited: an
+    owner that died had it before, and may have left something behind."""
 
-    def __init__(self, path: Path, fd: int, token: str) -> None:
-        self.path, self.token, self._fd = path, token, fd
+    def __init__(self, path: Path, fd: int, token: str, inherited: bool = False) -> None:
+        self.path, self.token, self._fd, self.inherited = path, token, fd, inherited
         self._over = threading.Event()
         threading.Thread(target=self._beat, name=f"owner of {path.name}", daemon=True).start()
 
@@ -102,6 +103,7 @@ def take(path: Path) -> Owned | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
+            before = path.exists()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +114,7 @@ def take(path: Path) -> Owned | None:
                 os.close(fd)
                 if e.errno not in _NO_FLOCK:
                     raise
-                return _take_by_record(path)
+                return _take_by_record(path, before)
             if not _is(fd, path):  # its owner has just ended and removed it
                 os.close(fd)
                 continue
@@ -120,7 +122,7 @@ def take(path: Path) -> Owned | None:
             if other and other.get("host") != host() and _beats(path):
                 os.close(fd)  # this file system's flock does not reach the other machine
                 return None
-            return Owned(path, fd, _write(fd))
+            return Owned(path, fd, _write(fd), before)
     except OSError as e:
         what = _FULL.get(e.errno, str(e.strerror).lower())
         raise BenchError(f"{what} while locking {path.parent}; mend that or choose another folder with --results") from None
@@ -138,7 +140,7 @@ def lives(path: Path) -> bool:
     return bool(found) and "pid" in found and _lives(found, path)
 
 
-def _take_by_record(path: Path) -> Owned | None:
+def _take_by_record(path: Path, inherited: bool) -> Owned | None:
     """Without flock. `take` has made the file where there was none: an empty one is whoever's makes it first."""
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
     fd = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -152,7 +154,7 @@ def _take_by_record(path: Path) -> Owned | None:
         if (_read(path) or {}).get("token") != token:
             os.close(fd)
             return None
-        return Owned(path, fd, token)
+        return Owned(path, fd, token, inherited)
     finally:
         claim.unlink(missing_ok=True)
 

@@ -78,7 +78,8 @@ def task_turns(
             return Outcome(task.job, BUSY, 0.0, f"{owner.holder(lock) or 'another run'} has it")
         with owned:
             store = Store(task.results, owned.mine)
-            sweep_job(store.folder(task.job))
+            if owned.inherited:  # it lists the cell's folder, which may hold thousands of jobs
+                sweep_job(store.folder(task.job))
             return (yield from _run_owned(task, store, limit, began, signals))
     except BenchError as e:  # the disk, before there was anything to train
         return Outcome(task.job, "failed", time.perf_counter() - began, _first_line(e))

@@ -83,10 +83,10 @@ class Wanted:
 
 def wanted(
     experiments: Iterable[Experiment], n_seeds: int | None, jobs: Iterable[Job], status: Mapping[str, str],
-    blocked: Mapping[str, str], store: Store, envs: estimate.Envs,
+    blocked: Mapping[str, str], store: Store, entries: estimate.Entries,
 ) -> Wanted:
-    """What the experiments' figures and rows want of some jobs, and what is there of it. envs: job id -> env.json of its
-    run."""
+    """What the experiments' figures and rows want of some jobs, and what is there of it. entries: job id -> what its
+    finished run left."""
     of: dict[str, tuple[Measure, ...]] = {}
     for e in experiments:
         by_config: dict[Config, list[Measure]] = {}
@@ -103,4 +103,4 @@ def wanted(
             there = done and load_numbers(store, j, m) is not None
             states[j.id, m.stem] = DONE if there else FAILED if done and failure(store, j, m) else MISSING
     kept = {j.id for j in mine if status[j.id] == DONE and store.checkpoint(j).exists()}
-    return Wanted(mine, status, blocked, of, states, estimate.checkpoint_bytes(mine, envs), kept)
+    return Wanted(mine, status, blocked, of, states, estimate.checkpoint_bytes(mine, entries), kept)
