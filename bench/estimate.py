@@ -22,7 +22,7 @@ CPU, GPU = "cpu", "gpu"
 Entries = Mapping[str, Entry]  # job id -> what its finished run left
 _FILE = Path(__file__).parents[1] / "experiments" / "hyperparameters" / "cost.toml"
 _SMALL, _SMALL_ROW = 120, 0.006  # samples of small generated data, and seconds that each costs in an epoch, as a guess
-_START = 2.0  # seconds of a job around its steps
+_START = 2.0  # seconds of such a job around its steps
 _BASE = "base"
 _EPOCHS, _MOSI = 20, 1284
 
@@ -52,7 +52,7 @@ def guess(c: Config, device: str = CPU, rows: int | None = None) -> float:
     if device == GPU and "batch" in entry:
         minutes *= entry["batch"] / c.train.get("batch_size", entry["batch"])
     # the table's minutes are those of a training that stops by itself, after some twenty epochs
-    return _START + 60.0 * minutes * min(c.train.get("max_epochs", _EPOCHS) / _EPOCHS, 1.0)
+    return 60.0 * minutes * min(c.train.get("max_epochs", _EPOCHS) / _EPOCHS, 1.0)
 
 
 @lru_cache

@@ -129,7 +129,7 @@ def test_a_detached_run_that_cannot_begin_says_why(tmp_path):
 
 def _watched(tmp_path, monkeypatch, more=lambda look: None):
     """Lines that `report --watch` says on a folder with one result of two; `more` is called at every rendering."""
-    from bench import api
+    from bench import rendering
     from tests.test_store import finish, job
 
     store, here, other = Store(tmp_path), job(1111), job(1112)
@@ -141,10 +141,10 @@ def _watched(tmp_path, monkeypatch, more=lambda look: None):
         more(len(looks))
         return tmp_path / "index.html"
 
-    monkeypatch.setattr(api, "report", render)
-    monkeypatch.setattr(api, "as_run", lambda *arguments: (["an artefact"], []))
-    monkeypatch.setattr(api, "expand", lambda chosen, seeds: [here, other])
-    api.watch(0.01, results=tmp_path, say=said.append)
+    monkeypatch.setattr(rendering, "report", render)
+    monkeypatch.setattr(rendering, "as_run", lambda *arguments: (["an artefact"], []))
+    monkeypatch.setattr(rendering, "expand", lambda chosen, seeds: [here, other])
+    rendering.watch(0.01, results=tmp_path, say=said.append)
     return said
 
 
