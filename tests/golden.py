@@ -33,7 +33,7 @@ SMALL = {  # backbone -> parameters that make its short run short
     "momke": {"d": 32, "depth": 2, "stage1": 1}, "gcnet": {"hidden": 16},
     "imder": {
         "pretrain": 1, "width": 8, "heads": 2, "score_heads": 2, "levels": 1, "channels": (8, 8, 8, 8), "groups": (4, 4),
-        "time_embed": 8, "blocks": 1,
+        "time_embed": 8, "blocks": 1, "sampling_steps": 2,
     },
 }
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer

@@ -94,7 +94,7 @@ def test_steps_of_any_number_are_recovered_and_unaligned_data_refused():
 
 @pytest.mark.slow
 def test_a_frozen_step_samples_anew():
-    small = SMALL["imder"] | {"sampling_steps": 2}
+    small = SMALL["imder"]
     corrupt = {"corruption": {"kind": "missing", "rate": 0.5}}
     make = lambda: stepper(Job(cell_config("imder", "none").with_(fraction=0.3, backbone_params=small, **corrupt), 1111))  # noqa: E731
     eager, frozen = make(), make()
