@@ -62,13 +62,13 @@ def row_labels(experiments: Iterable[Experiment]) -> dict[Config, set[str]]:
 
 
 def _labels(row: Row, group: str) -> set[str]:
-    return {group, row.backbone, row.method, row.variant, f"{row.backbone}+{row.method}"} - {""}
+    return {group, row.block, row.backbone, row.method, row.variant, f"{row.backbone}+{row.method}"} - {""}
 
 
 class Only:
     """Which jobs --only means: "tfn,lmf" either; given twice, what both mean.
 
-    A part is a name or a glob, whatever the case of its letters, of a dataset, backbone, mixer, feature kind, of a row's
+    A part is a name or a glob, whatever the case of its letters, of a dataset, backbone, mixer, feature kind, of a row's block,
     system, method or variant, of "dataset/backbone+mixer", or a job's id or folder. Nothing given: all jobs.
     """
 

@@ -129,6 +129,8 @@ def test_the_command_of_a_baselines_row_runs_it_again(tmp_path):
     table = SimpleNamespace(row_of={c: row}, wanted={c: 1})
     command = Rerun("quick").command(table, [c], "msmix-t1", ["failed"])
     assert "--baselines" in command.split()
+    chosen = make_plan(select(["msmix-t1"]), suite("quick"), Store(tmp_path), seeds=1, only="baselines", baselines=True).jobs
+    assert [j.config.corruption["modalities"] for j in chosen] == [["text"], ["audio"], ["vision"]]
     only = command.split("--only ")[1].split()[0].strip("'")
     assert [j.config for j in make_plan(select(["msmix-t1"]), suite("quick"), Store(tmp_path), seeds=1, only=only, baselines=True).jobs] == [c]
 
