@@ -1,6 +1,7 @@
 """TensorBoard event files of finished jobs (`bench run --tensorboard`): the curves of history.csv, and the test split's
 values at the selected epoch. Needs tensorboard (with torch) or tensorboardX, which are optional."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,12 @@ from bench.store import Damaged, Store
 
 def _writer() -> type[Any]:
     """torch.utils.tensorboard's SummaryWriter, or tensorboardX's. Raises BenchError, in one line, where neither is here."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except Exception:  # noqa: BLE001 - missing, or of a version that torch cannot use
+    for module in ("torch.utils.tensorboard", "tensorboardX"):
         try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise BenchError("--tensorboard needs tensorboard or tensorboardX, and neither is installed: pip install tensorboard") from None
-    return SummaryWriter
+            return importlib.import_module(module).SummaryWriter
+        except Exception:  # noqa: BLE001, S112 - missing, or of a version that torch cannot use
+            continue
+    raise BenchError("--tensorboard needs tensorboard or tensorboardX, and neither is installed: pip install tensorboard")
 
 
 class Events:

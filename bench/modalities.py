@@ -5,6 +5,8 @@ is part of a job's identity; how the others are blanked stands in bench/data/cor
 reads is the cell as it was.
 """
 
+from typing import Any
+
 from bench import registry
 from bench.data.corruption import VERSION, kept_modalities
 from bench.data.dataset import spec
@@ -19,7 +21,7 @@ def read_by(config: Config) -> tuple[str, ...]:
     """The modalities that a cell's data have and its backbone reads (a model that reads fewer says `MODALITIES`)."""
     file = spec(config.dataset).features.get(config.features)
     there = MODALITIES if file is None else tuple(m for m in MODALITIES if m != "vision" or file.vision[1])
-    own = registry.constants("models", config.backbone).get("MODALITIES", MODALITIES)
+    own: Any = registry.constants("models", config.backbone).get("MODALITIES", MODALITIES)
     return tuple(m for m in there if m in own)
 
 

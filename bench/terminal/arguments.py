@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--as", dest="variant", metavar="NAME", default="", help="what reports call the cells that --set changes (default: the settings)")
 
     def verb(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        more = {"epilog": _settings(), "formatter_class": _Help} if where in parents else {}
-        return verbs.add_parser(name, help=text, description=text, parents=list(parents), **more)
+        epilog = _settings() if where in parents else None
+        return verbs.add_parser(name, help=text, description=text, parents=list(parents), epilog=epilog, formatter_class=_Help)
 
     where.add_argument("--dataset-from", type=Path, metavar="DIR", help="your own data set: an M-SENA-like file in DIR; adds the table own-t1")
     where.add_argument("--allow-leak", action="store_true", help="use feature files whose splits share ids; reports say so")

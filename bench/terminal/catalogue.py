@@ -6,6 +6,7 @@ import ast
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import registry
 from bench.data.dataset import spec
@@ -34,7 +35,7 @@ def asked(args: argparse.Namespace) -> bool:
 def _print_backbones() -> None:
     lines = table("backbone", "reads", "mixers", "what it is")
     for name in registry.names("models"):
-        known = registry.constants("models", name)
+        known: Any = registry.constants("models", name)
         read = [m for m in MODALITIES if m in known.get("MODALITIES", MODALITIES)]
         lines.add_row(name, "+".join(m[0] for m in read), "-" if known.get("MIXABLE") is False else "+",
                       _title("models", name) + f" {SIGN}" * ("DESCRIPTION" in known))

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 from bench import registry
 
@@ -49,7 +50,7 @@ complete -o filenames -F _bench bench
 """
 
 
-def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, tuple[list[str], dict[str, list[str]], object]]]:
+def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, tuple[list[str], dict[str, list[str]], Any]]]:
     """(verb, (its flags, flag -> choices, what stands after them: "artefacts" or words))."""
     (verbs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, one in verbs.choices.items():
