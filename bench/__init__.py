@@ -1,3 +1,37 @@
-"""bench: a benchmark harness for multimodal sentiment analysis."""
+"""bench: a benchmark harness for multimodal sentiment analysis.
+
+`import bench` gives what the command line calls (bench/api.py): bench.plan, bench.run, bench.tune, bench.report,
+bench.watch, bench.results, bench.cell, bench.predict, bench.export, and bench.BenchError, which they raise.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api import cell, export, plan, predict, report, results, run, tune, watch
+    from bench.errors import BenchError
 
 __version__ = "0.2.0.dev0"
+__all__ = ["BenchError", "cell", "export", "plan", "predict", "report", "results", "run", "tune", "watch"]
+
+
+class _Package(ModuleType):
+    """Finds the functions of bench/api.py when they are asked for. Some bear the name of a module (bench/plan.py): Python
+    makes an imported submodule an attribute of its package, which must not take the function's place."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'bench' has no attribute '{name}'")
+        return getattr(importlib.import_module("bench.errors" if name == "BenchError" else "bench.api"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

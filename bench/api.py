@@ -98,8 +98,9 @@ def predict(job: str | Path, data: str | Path, results: str | Path = "results") 
 
 def export(job: str, results: str | Path = "results", out: str | Path | None = None) -> Path:
     """Write a job's weights, settings and a card into a folder (default: exported/<job>) and return it."""
-    from bench import export as exporting
+    from bench.export import export as write
+    from bench.export import find
 
     store = Store(results)
-    found = exporting.find(store, job)
-    return exporting.export(store, found, out or Path("exported") / found.id)
+    found = find(store, job)
+    return write(store, found, out or Path("exported") / found.id)

@@ -102,7 +102,7 @@ def tune(
     """Search the hyperparameters of every cell of a plan on validation, each with the same number of trials, on seeds
     that are not the evaluation's. Trails are stored in `results`; the same call after a kill goes on where it was.
     `progress` is asked before every round, with its jobs, for whom to tell of each as it ends."""
-    from bench import tune as tuning
+    from bench.tune import tune as search
 
     store, folder = Store(results), None if data is None else Path(data)
     cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
@@ -121,7 +121,7 @@ def tune(
             heard = _both(now.heard, progress(jobs))
             where.run(jobs, store, folder, expected, timeout=timeout, progress=heard, data=wanted.data)
 
-    return tuning.tune(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
+    return search(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
 
 
 def check_timeout(seconds: float) -> float:

@@ -1,0 +1,47 @@
+"""`import bench`: the command line's functions as a script or a notebook calls them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench import api
+from bench.errors import BenchError
+
+
+def test_functions_keep_their_place_beside_modules_of_their_name():
+    """bench/plan.py, bench/tune.py, bench/report/ and others are modules too; importing them takes nothing away."""
+    for name in bench.__all__:
+        assert name in dir(bench) and callable(getattr(bench, name))
+        if name != "BenchError":
+            assert getattr(bench, name) is getattr(api, name)
+    code = ("import bench.plan, bench.tune, bench.report.build, bench.predict, bench.export, bench, sys\n"
+            "from bench.plan import Plan\n"
+            "assert all(callable(getattr(bench, n)) for n in bench.__all__) and sys.modules['bench.plan'].Plan is Plan")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    with pytest.raises(AttributeError, match="has no attribute 'plam'"):
+        bench.plam  # noqa: B018
+
+
+def test_importing_bench_imports_nothing_large():
+    code = "import bench, sys; assert not {'torch', 'pandas', 'numpy', 'bench.api'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_script_plans_runs_reads_and_reports(tmp_path):
+    """What a script does, on one job."""
+    results = tmp_path / "results"
+    plan = bench.plan(["msmix-t1"], only="synthetic-mosi/lmf+none", seeds=1, settings=["train.max_epochs=1"], results=results)
+    assert len(plan.jobs) == 1
+    found = bench.run(plan, results)
+    assert found.ok and len(found.outcomes) == 1
+    frame = bench.results(results)
+    assert {"backbone", "mixer", "seed", "split", "metric", "value", "train.lr"} <= set(frame.columns)
+    assert set(frame["backbone"]) == {"lmf"} and set(frame["split"]) == {"valid", "test"}
+    page = bench.report(["msmix-t1"], results, out=tmp_path / "report")
+    assert page.name == "index.html" and page.exists()
+    with pytest.raises(bench.BenchError) as error:
+        bench.plan(["no-such-table"], results=results)
+    assert isinstance(error.value, BenchError) and "\n" not in str(error.value)
