@@ -31,15 +31,13 @@ if [ "${1:-}" = test ]; then
     exec "$python" -m pytest -n auto --maxprocesses 8 "$@"
 fi
 
-suite="" data="" results=results
+suite="" data=""
 args=("$@")
 for ((i = 0; i < $#; i++)); do
     case "${args[i]}" in
         --suite) suite=${args[i + 1]:-} ;;
         --data | --data=*) data=yes ;;
         --suite=*) suite=${args[i]#*=} ;;
-        --results) results=${args[i + 1]:-results} ;;
-        --results=*) results=${args[i]#*=} ;;
         --dry-run | -h | --help) exec "$python" -m bench run "$@" ;;
     esac
 done
@@ -48,7 +46,8 @@ done
 suite=${suite:-quick}
 
 code=0
-"$python" -m bench run --suite "$suite" "$@" || code=$?
-[ "$code" -le 1 ] || exit "$code" # 1: some jobs failed; the report is built all the same
-"$python" -m bench report --suite "$suite" --results "$results"
+"$python" -m bench run --suite "$suite" --report "$@" || code=$? # 1: some jobs failed; the report is built all the same
+if [ "$code" -le 1 ] && [ "$suite" = quick ]; then
+    echo "next: ${python%python}bench data check DIR says what your feature files are, ./run_all.sh --suite real --data DIR runs on them"
+fi
 exit "$code"

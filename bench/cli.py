@@ -157,7 +157,7 @@ def _show(args: argparse.Namespace) -> int:
     from bench.store import Store
     from bench.terminal.show import print_job
 
-    print_job(Store(args.results), args.job)
+    print_job(Store(args.results), args.job, args.html)
     return 0
 
 

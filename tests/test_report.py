@@ -166,6 +166,7 @@ def test_custom_data_show_the_difference_without_a_verdict(tmp_path):
 def test_synthetic_data_show_no_comparison_and_a_banner_everywhere(tmp_path):
     p = planted.write(tmp_path, "synthetic", "synthetic-mosi", holes=False)
     page = build([p.experiment], p.store, tmp_path / "out", "quick", reported=p.reported).read_text()
+    assert "<h1>A trial run on generated data</h1>" in page and 'type="button" data-view="reported"' not in page
     assert "<strong>SYNTHETIC</strong>" in page and not re.search(r'class="pr[" ]', page)
     assert "72.00" not in page.split('id="audit"')[0] and '"q":' not in page
     assert not (tmp_path / "out" / "msmix-t1-reported.tex").exists()

@@ -189,7 +189,7 @@ def held(store: Store) -> list[Held]:
         line, age = "", 0.0
         with contextlib.suppress(OSError):
             if live is not None:
-                line, age = live.read_text(encoding="utf-8").strip(), time.time() - live.stat().st_mtime
+                line, age = live.read_text(encoding="utf-8").strip().rpartition("\n")[2], time.time() - live.stat().st_mtime
         found.append(Held(name, str(lock.parent.relative_to(store.root)), who, line, age))
     return found
 

@@ -24,6 +24,7 @@ from bench.measure.needs import point
 from bench.names import check_slug, csv_text
 from bench.provenance import SYNTHETIC
 from bench.report import html, latex, samples, tuning
+from bench.report.curves import in_training
 from bench.report.master import master_file
 from bench.report.payload import Rerun
 from bench.report.records import Figure
@@ -134,6 +135,7 @@ def _build(
         rerun=rerun,
         settings=settings,
         split=split,
+        training=in_training(store, (j for j in jobs if results.runs[j.config.id, j.seed]["status"] != "done")),
     )
     _write(out / "index.html", page)
     return out / "index.html"

@@ -14,7 +14,7 @@ from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
 from bench.analysis.stats import Across
 from bench.matrix import dataset_name
-from bench.provenance import OFFICIAL, UNLISTED
+from bench.provenance import OFFICIAL, SYNTHETIC, UNLISTED
 from bench.report.glyphs import CSS
 from bench.report.leaderboard import boards
 from bench.report.payload import Rerun, payload
@@ -118,7 +118,7 @@ def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
     """The report in one sentence or two."""
     kinds = {t.provenance for t in tables} - {""}
     judged = sum(cells.values()) - cells.get("undecided", 0)
-    if kinds == {"synthetic"}:
+    if kinds == {SYNTHETIC}:
         return "This shows that everything runs here. No number on this page says anything about a paper."
     if judged:
         at_least = cells["inside"] + cells["better"]
@@ -137,17 +137,24 @@ def lead(tables: Sequence[Table], cells: Mapping[str, int]) -> str:
     return "Nothing has been run yet."
 
 
-def heading(answer: Sequence[Mapping[str, Any]]) -> str:
-    """The page's title: papers reproduce or not, a study of one's own comes out."""
+def generated_only(tables: Sequence[Table]) -> bool:
+    """Whether all that was run was run on generated data; artefacts without a run count for nothing."""
+    return {t.provenance for t in tables} - {""} == {SYNTHETIC}
+
+
+def heading(answer: Sequence[Mapping[str, Any]], synthetic: bool = False) -> str:
+    """The page's title: papers reproduce or not, a study of one's own comes out, generated data try the machine."""
     own = [c["name"] for c in answer if c["own"]]
-    return "What reproduced, and what did not" if len(own) < len(answer) else f"What came out of {', '.join(own)}"
+    if len(own) == len(answer):
+        return f"What came out of {', '.join(own)}"
+    return "A trial run on generated data" if synthetic else "What reproduced, and what did not"
 
 
 def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
     kinds, found = Counter(t.provenance for t in tables), []
     if kinds["synthetic"]:
         found.append({"head": "SYNTHETIC", "text": "Made from generated data" + (
-            "" if kinds["synthetic"] == len(tables) else f" in {kinds['synthetic']} of {len(tables)} artefacts") +
+            "" if generated_only(tables) else f" in {kinds['synthetic']} of {len(tables)} artefacts") +
             ": nothing here is a result, and nothing is compared with the papers."})
     if kinds["custom"]:
         found.append(
@@ -231,8 +238,10 @@ def page(
     rerun: Rerun | None = None,
     settings: Mapping[str, Sequence[Setting]] | None = None,
     split: str = "test",
+    training: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once."""
+    """Render index.html. sections: those of sections.section, in the papers' order; runs: every wanted run once; training:
+    of the jobs that are being trained now, what curves.in_training gives."""
     tables = [s["table"] for s in sections]
     progress = Counter(r["status"] for r in runs)
     counts = Counter()
@@ -253,14 +262,15 @@ def page(
     env.globals["rerun"] = rerun.line
     return env.get_template("page.html").render(
         suite=suite,
-        synthetic=bool(tables) and {t.provenance for t in tables} == {"synthetic"},
+        synthetic=generated_only(tables),
         style=asset("style.css"),
         script=asset("script.js"),
         data=payload(tables, rerun, settings or {}),
+        training=training,
         banners=[*([_VALIDATION] if split == "valid" else []), *banners(tables)],
         lead=lead(tables, counts),
         cards=answer,
-        heading=heading(answer),
+        heading=heading(answer, generated_only(tables)),
         artefact_count=" and ".join(words),
         progress={"done": progress["done"], "all": len(runs)},
         papers=list(papers.items()),

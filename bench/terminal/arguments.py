@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     opening.add_argument("report", nargs="?", default="", metavar="REPORT", help="a page, its folder, or a name under reports/ (default: the last one made)")
     showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
     showing.add_argument("job", metavar="JOB", help="a job's id, the beginning of one, or its folder")
+    showing.add_argument("--html", type=Path, metavar="FILE", help="write a page of the job too: curves of its training, predictions, settings")
     showing.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results root (default: results)")
     auditing = verb("audit", "Checks on the papers' own numbers; no training needed.")
     auditing.add_argument("--out", type=Path, default=Path("reports/audit"), metavar="DIR")

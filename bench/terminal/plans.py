@@ -43,11 +43,11 @@ def print_list(plan: Plan) -> None:
     for e in plan.experiments:
         r = _artefact_row(plan, e)
         counts = {"needed": r["needed"], "done": r["done"], "failed": r["failed"], "blocked": r["cannot_run"]}
-        data = ", ".join(f"{d} {'+' if tuple(d.split('/')) in plan.data else '-'}" for d in r["data"])
+        data = ", ".join(f"{d} {'+' if d.startswith('synthetic-') or tuple(d.split('/')) in plan.data else '-'}" for d in r["data"])
         lines.add_row(r["artefact"], r["title"], *(str(counts[n]) for n in numbers), *(() if narrow else (data,)))
     out.print(lines)
     blocked = "blocked: data or encoder missing (`bench doctor` says which)"
-    out.print(f"\nfailed, blocked and data are shown from {_NARROW} columns on" if narrow else f"\ndata: + found, - not found; {blocked}")
+    out.print(f"\nfailed, blocked and data are shown from {_NARROW} columns on" if narrow else f"\ndata: + found or generated, - not found; {blocked}")
     _print_remarks(plan.experiments, out)
 
 

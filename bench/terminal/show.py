@@ -39,8 +39,8 @@ def uses(store: Store, job: Job) -> list[tuple[str, Experiment, Row]]:
     ]
 
 
-def print_job(store: Store, name: str) -> None:
-    """Print a job."""
+def print_job(store: Store, name: str, page: Path | None = None) -> None:
+    """Print a job; with `page`, write a page of it there too (report/job_page.py)."""
     job = find(store, name)
     folder, c, out = store.folder(job), job.config, console()
     places = uses(store, job)
@@ -81,6 +81,10 @@ def print_job(store: Store, name: str) -> None:
         print(f"  {e.id} (suite {suite_name}): {labels}")
     if not places:
         print("  no table or figure that was asked for here")
+    if page is not None:
+        from bench.report.job_page import write_page
+
+        print(f"\n{write_page(store, job, places, page)}")
 
 
 def _bare(backbone: str) -> Experiment:

@@ -9,7 +9,6 @@ from bench.models import gcnet
 from tests.parity.harness import Fixture, Reference
 
 
-
 def place(prefix):
     def found(m):
         side = "backward" if m["reverse"] else "forward"

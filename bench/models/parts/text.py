@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bench import encoders
 from bench.models.base import Backbone, Batch, Encoded, Group, Inputs
 
+_POLARITY = 2.0  # length of a word's polarity beside that of its other features, in `tiny-words`
 BIAS_AND_NORM = ("bias", "layernorm", "layer_norm")  # name parts of what weight decay usually spares
 
 
@@ -57,6 +58,8 @@ def _build(name: str, pooler: bool = False) -> nn.Module:
             torch.default_generator.manual_seed(0)  # the CPU's alone; fork_rng puts it back
             sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
             model = BertModel(BertConfig(**sizes))
+            if name == encoders.TINY_WORDS:
+                _teach(model)
         else:
             folder = encoders.find(name)
             from transformers import AutoModel
@@ -70,6 +73,22 @@ def _build(name: str, pooler: bool = False) -> nn.Module:
         elif getattr(model, "pooler", None) is None:
             model.pooler = Pooler(model.config.hidden_size)
     return model.float()  # checkpoints may be stored in half precision
+
+
+@torch.no_grad()
+def _teach(model: nn.Module) -> None:
+    """Let a transformer with random weights know the polarity of the words of generated data: it stands in their
+    embeddings along one direction, and its attention passes that direction on, so that the state of every piece, the first
+    one's too, holds its own polarity and the mean over the transcript, as bench/data/synthetic.py has it in its features."""
+    d = model.config.hidden_size
+    direction = (1.0 - 2.0 * (torch.arange(d) % 2)) / d**0.5  # (d,) of length 1 and mean 0, which LayerNorm keeps
+    words = model.embeddings.word_embeddings.weight  # (V, d)
+    size = words.norm(dim=1).mean()  # of the rest of an embedding
+    for i, polarity in encoders.word_polarity().items():
+        words[i] += _POLARITY * size * polarity * direction
+    for layer in model.encoder.layer:
+        layer.attention.self.value.weight += torch.outer(direction, direction)
+        layer.attention.output.dense.weight += torch.outer(direction, direction)
 
 
 class TextEncoder(nn.Module):
