@@ -16,6 +16,7 @@ from bench.data.spec import SPLITS
 from bench.data.unpickle import load_pickle
 from bench.errors import BenchError, DataError
 from bench.job import build_data, corrupt
+from bench.matrix import Job
 from bench.train.loop import predict as scores
 from bench.weights import build, load
 
@@ -51,7 +52,8 @@ def predict(weights: str | Path, data: str | Path) -> pd.DataFrame:
             place.symlink_to(path.resolve())
         dataset = load_data(known.name, c.features, folder, Path(folder) / "cache")
         model = build(weights)
-        resident = build_data(w.job, dataset, type(model), "cpu")
+        whole = Job(c.with_(fraction=1.0), w.job.seed)  # every clip of the file, whatever part the job trained on
+        resident = build_data(whole, dataset, type(model), "cpu")
         _fits(resident.inputs(), w.inputs, path)
         if dropped := parse(c.corruption).dropped:  # what it was trained without it is scored without
             resident = corrupt(w.job, resident, resident.dataset, model, Corruption(dropped=dropped))

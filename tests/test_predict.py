@@ -53,6 +53,14 @@ def test_scores_of_the_training_file_are_those_that_the_job_stored(trained, tmp_
     assert np.allclose(test.label, stored["test_label"], atol=1e-6)
 
 
+def test_a_job_that_trained_on_a_part_scores_the_whole_file(trained, tmp_path):
+    _, _, data = trained
+    store, job = Store(tmp_path / "part"), Job(cell_config("lmf", "none").with_(dataset="mosi", fraction=0.1), 1111)
+    run(job, store, data, keep=("checkpoint",))
+    code, found = score((store, job, data), file_of(data), tmp_path)
+    assert code == 0 and (found.split == "train").sum() == len(pickle.loads(file_of(data).read_bytes())["train"]["id"])
+
+
 def test_clips_of_ones_own_need_no_labels_and_no_splits(trained, tmp_path):
     store, job, data = trained
     content = pickle.loads(file_of(data).read_bytes())["test"]
