@@ -6,10 +6,8 @@ full disk or a failed repetition never costs a finished result. A failed job lea
 that of an earlier success. What is read back is looked at with suspicion (records.py): a damaged result is none.
 """
 
-import contextlib
 import io
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,21 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import records
+from bench import live, records
 from bench.environment import code_hash
 from bench.errors import BenchError
 from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
 from bench.folder_swap import put_in_place
 from bench.frames import DAMAGED, DONE, FAILED, MISSING, STALE, Data, frames
 from bench.index import Index, State, state
+from bench.live import LIVE
 from bench.matrix import Job
 from bench.records import Damaged, Entry
 
-__all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
+__all__ = ["DAMAGED", "DONE", "Damaged", "FAILED", "LIVE", "MISSING", "STALE", "Store", "read_json", "write_atomic", "write_json"]
 
 WEIGHTS = "weights.safetensors"
-LIVE = "live.txt"  # of an attempt: the lines of its training so far
-_SILENT = 3600.0  # seconds without a line after which nobody trains it any more
 _OURS = {"job.json", "metrics.json", "failed.json", "failed-log.txt", "predictions.npz", "history.csv", "env.json",
          "log.txt", WEIGHTS}
 _NOTHING = Entry()  # of a folder that is not there
@@ -141,18 +138,11 @@ class Store:
     def tell(self, job: Job, line: str) -> None:
         """Leave a line on how a training is going, for whoever looks (`bench status`, `bench report --watch`)."""
         if attempt := self._attempts.get(job.id):
-            with contextlib.suppress(OSError), (attempt / LIVE).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            live.tell(attempt, line)
 
     def told(self) -> dict[str, list[str]]:
-        """Job id -> the lines that its training has left so far, of the jobs that are being trained and have a line."""
-        found: dict[str, tuple[float, list[str]]] = {}
-        for path in self.root.glob(f"*/*/.*.new/{LIVE}"):
-            with contextlib.suppress(OSError):
-                told, job = path.stat().st_mtime, path.parent.name[1:].split(".")[0]
-                if time.time() - told < _SILENT and told > found.get(job, (0.0, []))[0]:
-                    found[job] = told, path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return {job: lines for job, (_, lines) in found.items() if lines}
+        """Job id -> the lines of its training so far, of the jobs that are being trained."""
+        return live.told(self.root)
 
     def checkpoint(self, job: Job) -> Path:
         """Where a job's weights lie (bench/weights.py) while a measure still needs them, or for good: beside its other
