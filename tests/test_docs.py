@@ -12,7 +12,7 @@ from experiments import method_pages
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _OTHERS = {  # flags of programs that are not ours, or of the test command
-    "--nthreads", "--resources", "--port", "--exclude", "--gres", "--lifetime", "--help", "--use",  # flags of other programs and of the references
+    "--nthreads", "--resources", "--port", "--exclude", "--gres", "--lifetime", "--help", "--use", "--strict",  # flags of other programs and of the references
 }
 
 
