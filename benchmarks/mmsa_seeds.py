@@ -28,6 +28,7 @@ METRICS = {  # ours -> theirs
     "non0_acc2": "Non0_acc_2", "non0_f1": "Non0_F1_score", "has0_acc2": "Has0_acc_2", "has0_f1": "Has0_F1_score",
     "acc5": "Mult_acc_5", "acc7": "Mult_acc_7", "mae": "MAE", "corr": "Corr",
 }
+COLLAPSED = 0.4  # Pearson correlation up to which a run has learned nothing; it is compared with and without those
 
 _THEIRS = '''
 import json, sys
@@ -102,8 +103,9 @@ def ours(model: str, data: Path, seeds: int, workers: int, folder: Path) -> list
 
 
 def compared(a: list[dict[str, float]], b: list[dict[str, float]]) -> dict[str, Any]:
-    """Per metric: mean and standard deviation of either, their difference with its 95 % interval, Welch's p and Holm's."""
-    from scipy.stats import ttest_ind
+    """Per metric: mean and standard deviation of either, their difference with its 95 % interval, Welch's p and Holm's, and
+    the p of the rank test, which a collapsed run cannot sway."""
+    from scipy.stats import mannwhitneyu, ttest_ind
 
     from bench.analysis.stats import holm
 
@@ -114,10 +116,11 @@ def compared(a: list[dict[str, float]], b: list[dict[str, float]]) -> dict[str, 
         low, high = test.confidence_interval(0.95)
         found[metric] = {
             "ours": [float(x.mean()), float(x.std(ddof=1))], "theirs": [float(y.mean()), float(y.std(ddof=1))],
-            "difference": float(x.mean() - y.mean()), "interval": [float(low), float(high)], "p": float(test.pvalue),
+            "difference": float(x.mean() - y.mean()), "interval": [float(low), float(high)], "p": float(test.pvalue), "p_rank": float(mannwhitneyu(x, y).pvalue),
         }
-    for metric, p in zip(METRICS, holm([found[m]["p"] for m in METRICS])):
-        found[metric]["p_holm"] = float(p)
+    for kind in ("p", "p_rank"):
+        for metric, p in zip(METRICS, holm([found[m][kind] for m in METRICS])):
+            found[metric][f"{kind}_holm"] = float(p)
     return found
 
 
@@ -148,12 +151,14 @@ def main() -> int:
     import torch
 
     tests = compared(mine, peer)
+    learned = [[row for row in rows if row["corr"] > COLLAPSED] for rows in (mine, peer)]
     found = {"mmsa": "2.2.1", "torch": torch.__version__, "machine": f"CPU ({platform.machine()})", "model": args.model,
-             "n": [len(mine), len(peer)], "metrics": tests, "ours": mine, "theirs": peer}
+             "n": [len(mine), len(peer)], "metrics": tests, "learned": {"n": [len(x) for x in learned], "metrics": compared(*learned)}, "ours": mine, "theirs": peer}
     args.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"all {len(mine)} and {len(peer)} runs; {len(learned[0])} and {len(learned[1])} of them learned (Corr > {COLLAPSED})")
     for metric, t in tests.items():
         print(f"{metric:10} ours {t['ours'][0]:.4f} ± {t['ours'][1]:.4f}  theirs {t['theirs'][0]:.4f} ± {t['theirs'][1]:.4f}  "
-              f"p {t['p']:.3f}  Holm {t.get('p_holm', float('nan')):.3f}")
+              f"p {t['p']:.3f}  of ranks {t['p_rank']:.3f}  Holm {t.get('p_holm', float('nan')):.3f}")
     print(args.out)
     return 0
 
