@@ -4,6 +4,7 @@
 and beside them the variants: what ran with --set, under a name of its own. A variant never takes a default's place.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +25,21 @@ Name = tuple[str, str, str, str]  # backbone, method, variant, column group
 
 
 def suites_run(store: Store) -> list[str]:
-    """Suites that were run into a results folder, the last one last."""
-    found = sorted((store.root / "plans").glob("*.json"), key=lambda p: p.stat().st_mtime)
+    """Suites that were run into a results folder, the last one last: a copy's files are all of one time, so the record
+    says when it was written."""
+    found = sorted((store.root / "plans").glob("*.json"))
+    if len(found) > 1:
+        found.sort(key=_written)
     return [p.stem for p in found if p.stem in SUITES]  # another version's, or somebody's, is nothing that can be shown here
+
+
+def _written(record: Path) -> float:
+    try:
+        found = read_json(record)
+    except BenchError:
+        found = None
+    at = found.get("written") if isinstance(found, dict) else None
+    return float(at) if isinstance(at, (int, float)) else record.stat().st_mtime
 
 
 def path(store: Store, suite: str) -> Path:
@@ -78,7 +91,7 @@ def write_manifest(plan: Plan, store: Store, seeds: int | None) -> None:
             **({"settings": e.figure["settings"]} if "settings" in e.figure else {}),
         }
     adapted = sorted({*old.get("adapted", []), *plan.adapted})
-    write_json(path(store, plan.suite.name), {"format": FORMAT, "artefacts": artefacts, "adapted": adapted})
+    write_json(path(store, plan.suite.name), {"format": FORMAT, "written": round(time.time(), 3), "artefacts": artefacts, "adapted": adapted})
 
 
 def _cells(base: Experiment, e: Experiment) -> Iterable[tuple[Name, Config, Config]]:

@@ -197,7 +197,8 @@ def _merge_plans(into: Path, other: Path, found: Merged) -> None:
         for name in set(theirs.get("artefacts", {})) & set(mine.get("artefacts", {})):
             artefacts[name] = _joined(mine["artefacts"][name], theirs["artefacts"][name])
         adapted = sorted({*theirs.get("adapted", []), *mine.get("adapted", [])})
-        write_json(target, {**theirs, **mine, "artefacts": artefacts, "adapted": adapted})
+        written = [p["written"] for p in (theirs, mine) if isinstance(p.get("written"), (int, float))]
+        write_json(target, {**theirs, **mine, **({"written": max(written)} if written else {}), "artefacts": artefacts, "adapted": adapted})
 
 
 def _plan(path: Path) -> dict[str, Any] | None:

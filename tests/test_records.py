@@ -1,5 +1,6 @@
 """Stored results are read with suspicion: a damaged one is a row in the report and is made again, and blocks nothing."""
 
+import os
 import json
 import shutil
 
@@ -9,7 +10,7 @@ from bench import trails
 from bench.cli import main
 from bench.files import write_json
 from bench.manifest import path as manifest_path
-from bench.manifest import read_manifest, write_manifest
+from bench.manifest import read_manifest, suites_run, write_manifest
 from bench.matrix import Config, Job, expand
 from bench.plan import make_plan
 from bench.report.build import build
@@ -210,6 +211,21 @@ def test_merge_joins_what_was_run(tmp_path):
     write_manifest(make_plan(select(["msmix-t4"]), s, b), b, None)
     merge(a.root, [b.root])
     assert {e.id for e in read_manifest(select(["msmix-t1", "msmix-t4"]), a, s)[0]} == {"msmix-t1", "msmix-t4"}
+
+
+def test_the_last_suite_is_known_in_a_copy_too(tmp_path):
+    """A clone's files are as old as the clone: which suite ran last stands in the record."""
+    s = Store(tmp_path)
+    for name in ("real", "quick", "paper"):
+        write_manifest(make_plan(select(["msmix-t4"]), suite("quick"), s), s, None)
+        manifest_path(s, "quick").rename(tmp_path / f"{name}.json")
+    for name in ("real", "quick", "paper"):
+        (tmp_path / f"{name}.json").rename(manifest_path(s, name))
+        os.utime(manifest_path(s, name), (1, 1))
+    assert suites_run(s) == ["real", "quick", "paper"]
+    found = read_json(manifest_path(s, "real"))
+    write_json(manifest_path(s, "real"), {**found, "written": found["written"] + 60})
+    assert suites_run(s)[-1] == "real"
 
 
 def test_merge_joins_searches(tmp_path, capsys):
