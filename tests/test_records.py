@@ -1,7 +1,7 @@
 """Stored results are read with suspicion: a damaged one is a row in the report and is made again, and blocks nothing."""
 
-import os
 import json
+import os
 import shutil
 
 import pytest

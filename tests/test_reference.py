@@ -7,27 +7,32 @@ import pandas as pd
 import pytest
 
 from bench.cli import main
-from bench.matrix import Job
+from bench.matrix import Config, Job
 from bench.store import Store
+from bench.trails import read_all
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference"
 
 
 def test_only_aggregates_are_kept():
-    names = {p.name for p in REFERENCE.rglob("*") if p.is_file()}
-    assert names <= {"job.json", "metrics.json", "history.csv", "env.json", "real.json", "README.md"}, "no ids, labels or predictions"
+    names = {p.name for p in REFERENCE.rglob("*") if p.is_file() and "tuning" not in p.relative_to(REFERENCE).parts}
+    assert names <= {"job.json", "metrics.json", "history.csv", "env.json", "real.json", "tuned.json", "README.md"}, "no ids, labels or predictions"
 
 
 def test_every_folder_is_the_job_it_says_it_is():
     jobs = Store(REFERENCE).scan()
     assert len(jobs) >= 60
+    envs = [json.loads(p.read_text()) for p in REFERENCE.glob("*/*/*/env.json")]
+    clean = {(e["commit"], e["code_hash"]) for e in envs if e["dirty"] is False}
     for path in REFERENCE.glob("*/*/*/job.json"):
         job = Job.from_dict(json.loads(path.read_text()))
         assert path.parent == REFERENCE / job.folder
         env = json.loads((path.parent / "env.json").read_text())
         known = ("custom", "unlisted") if job.config.features == "word" else ("custom",)  # nobody lists word-level files
-        assert env["provenance"] in known and env["dirty"] is False
+        assert env["provenance"] in known
+        # beside a script that was not committed yet, the code of a job is still that of its commit
+        assert env["dirty"] is False or (env["commit"], env["code_hash"]) in clean
 
 
 def test_report_renders_from_the_reference_results(tmp_path, capsys):
@@ -40,11 +45,24 @@ def test_report_renders_from_the_reference_results(tmp_path, capsys):
 @pytest.mark.parametrize("backbone", ["tfn", "lmf"])
 def test_simple_backbones_reach_what_ridge_on_the_text_nearly_reaches(backbone):
     """Ridge on the mean-pooled text features gives 80 % non-0 Acc2; the mean over methods and seeds is 77 % or more."""
-    jobs = [j for j in Store(REFERENCE).scan() if j.config.backbone == backbone and "text_state" in j.config.backbone_params
-            and j.config.backbone_params["text_state"] == "valid" and not {"sal", "sal_labels", "sig", "sass"} & set(j.config.mixer_params)]
+    cells = json.loads((REFERENCE / "plans" / "real.json").read_text())["artefacts"]["msmix-t1"]["cells"]
+    table = {Config(**c).id for _, method, *_, c in cells if c["backbone"] == backbone and "release" not in method}
+    jobs = [j for j in Store(REFERENCE).scan() if j.config.id in table and j.seed >= 1111]
+    assert {j.config.backbone_params["text_state"] for j in jobs} == {"valid"}
     values, _ = Store(REFERENCE).frames(jobs)
     scores = values[(values.split == "test") & (values.metric == "non0_acc2")]
     assert len(scores) == 30 and scores.value.mean() >= 0.77
+
+
+def test_the_search_with_lmf_is_whole_and_its_section_renders(tmp_path, capsys):
+    """Seven rows, twelve trials each, the published setting first; docs/findings.md quotes the table."""
+    trails = read_all(Store(REFERENCE))
+    assert len(trails) == 7 and {t.config.backbone for t in trails} == {"lmf"}
+    assert all(len(t.trials) == 12 and t.seeds == (101,) and not t.trials[0].settings for t in trails)
+    assert main(["report", "msmix-t1", "--suite", "tuned", "--results", str(REFERENCE), "--out", str(tmp_path)]) == 0
+    page, findings = (tmp_path / "index.html").read_text(), (ROOT / "docs" / "findings.md").read_text()
+    for quoted in ("64.93 ± 1.85", "50.01 ± 19.72", "64.89 ± 1.28", "\u22120.04 [\u22122.92, +2.84]", "0.8751"):
+        assert quoted in page and quoted in findings
 
 
 def test_claims_on_other_files_are_not_called_reproduced(tmp_path, capsys):
