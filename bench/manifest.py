@@ -149,7 +149,7 @@ def as_run(
             rows.append(mine)
             for name, variant in record.get("variants", {}).items():
                 of = {tuple(key): _config(c) for *key, c in variant["cells"]}
-                changed = {g: of[(*row.key, g)] for g in row.cells if (*row.key, g) in of}
+                changed = {g: of[key] for g in row.cells if (key := (*row.key, g)) in of}
                 if not changed:
                     continue
                 alone = any(not _runs(mine.cells[g], record["seeds"], store) for g in changed)
