@@ -1,4 +1,5 @@
-"""The linter finds nothing, every file parses on the oldest Python that is supported, the documentation builds."""
+"""The linter and the type checker find nothing, every file parses on the oldest Python that is supported, the
+documentation builds."""
 
 import importlib.util
 import re
@@ -21,6 +22,12 @@ def clean(tool: str, *arguments: str) -> None:
 def test_ruff_finds_nothing():
     """pyproject.toml has the rules; syntax that Python 3.10 does not know is among them."""
     clean("ruff", "check", "--no-cache", ".")
+
+
+@pytest.mark.slow
+def test_mypy_finds_nothing(tmp_path):
+    """pyproject.toml has what each room is not clean of yet."""
+    clean("mypy", "--cache-dir", str(tmp_path))
 
 
 @pytest.mark.slow
