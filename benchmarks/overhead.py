@@ -146,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--trained", type=int, default=300)
+    parser.add_argument("--only", default="", help="executor:kind, as dask:finished; the other runs stay as they are in the JSON")
     parser.add_argument("--draw", action="store_true", help="draw the figure from the JSON, and measure nothing")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -156,21 +157,24 @@ def main() -> None:
         print("FOUND" + json.dumps(measure(executor, kind, int(n), plugin)))
         return
     if not args.draw:
-        runs = []
+        runs = json.loads(args.out.read_text())["runs"] if args.only and args.out.exists() else []
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "models").mkdir()
             (Path(folder) / "models" / "tiny_linear.py").write_text(_TINY)
             for kind, n in (("finished", args.jobs), ("trained", args.trained)):
                 for executor in ("local", "dask"):
+                    if args.only not in ("", f"{executor}:{kind}"):
+                        continue
+                    runs = [r for r in runs if (r["executor"], r["kind"]) != (executor, kind)]
                     command = [sys.executable, __file__, "--measure", executor, kind, str(n), folder]
                     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
                     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
                     if not lines:
                         raise SystemExit(done.stderr[-1500:])
                     runs.append(json.loads(lines[-1].removeprefix("FOUND")))
+                    runs[-1]["load_average"] = round(os.getloadavg()[0], 2)
                     print({k: v for k, v in runs[-1].items() if k not in ("curve", "columns")}, flush=True)
-        found = {"machine": f"CPU ({platform.machine()}), {os.cpu_count()} cores", "python": platform.python_version(),
-                 "load_average": round(os.getloadavg()[0], 2), "runs": runs}
+        found = {"machine": f"CPU ({platform.machine()}), {os.cpu_count()} cores", "python": platform.python_version(), "runs": runs}
         args.out.write_text(json.dumps(found) + "\n")
     draw(json.loads(args.out.read_text()), args.figure)
 

@@ -25,7 +25,9 @@ sys.path.insert(0, os.environ.get("BENCH_TREE", str(ROOT)))  # which tree's code
 
 import numpy as np  # noqa: E402
 
+from bench.files import json_bytes  # noqa: E402
 from bench.matrix import Column, Config, Experiment, Row, expand  # noqa: E402
+from bench.records import sealed  # noqa: E402
 from bench.store import Store  # noqa: E402
 
 METRICS = ("non0_acc2", "has0_acc2", "non0_f1", "has0_f1", "acc5", "acc7", "mae", "avg")
@@ -91,38 +93,41 @@ def generate(root: Path, tables: int) -> int:
         folder.mkdir(parents=True)
         values = dict(zip(METRICS, (0.7 + 0.1 * rng.random(len(METRICS))).tolist()))
         metrics = {"valid": values, "test": values, "best_epoch": 9, "epochs": 20, "updates": 800, "n": {"test": ITEMS}}
-        for name, content in (("job", job.as_dict()), ("env", env), ("metrics", metrics)):
-            (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
-        (folder / "history.csv").write_text(history)
-        (folder / "log.txt").write_text("done\n")
         if k % 100 == 0:  # fresh predictions are slow to draw; a hundred jobs share theirs
             prediction = label + rng.normal(0, 1, ITEMS).astype(np.float32)
         np.savez(folder / "predictions.npz", test_id=ids, test_prediction=prediction, test_label=label)
+        files = {"job.json": json.dumps(job.as_dict(), indent=1).encode(), "history.csv": history.encode()}
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        files["predictions.npz"] = (folder / "predictions.npz").read_bytes()
+        for name, value in (("env", {**env, "sealed": True}), ("metrics", sealed(metrics, files))):
+            (folder / f"{name}.json").write_bytes(json_bytes(value))
+        (folder / "log.txt").write_text("done\n")
     return len(jobs)
 
 
-def measure(root: Path, tables: int) -> dict:
+def measure(root: Path, tables: int, reading: bool) -> dict:
     from bench.report.build import build
 
     began, cpu = time.perf_counter(), time.process_time()
     store = Store(root)
     if hasattr(store, "keep_index"):  # as the command line makes it
         store = Store(root, indexed=True)
-    store.frames(expand(experiments(tables)))
-    read = time.process_time() - cpu
+    if reading:
+        store.frames(expand(experiments(tables)))
+        return {"cpu_seconds": round(time.process_time() - cpu, 2)}
     page = build(experiments(tables), store, root / "report", "paper")
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     return {
         "report_seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
-        "of_which_reading_cpu_seconds": round(read, 2),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "index_html_mb": round(page.stat().st_size / 1e6, 2),
     }
 
 
-def measured(tree: Path, results: Path, tables: int) -> dict:
-    command = [sys.executable, __file__, "--measure", str(results), "--tables", str(tables)]
+def measured(tree: Path, results: Path, tables: int, *more: str) -> dict:
+    command = [sys.executable, __file__, "--measure", str(results), "--tables", str(tables), *more]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "BENCH_TREE": str(tree), "OMP_NUM_THREADS": "1"})
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -131,11 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=int, default=56)
     parser.add_argument("--before", help="a commit")
+    parser.add_argument("--reading", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure, args.tables)))
+        print(json.dumps(measure(args.measure, args.tables, args.reading)))
         return
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"
@@ -144,8 +150,12 @@ def main() -> None:
         if args.before:
             archive = subprocess.run(["git", "-C", str(ROOT), "archive", args.before], capture_output=True, check=True).stdout
             tarfile.open(fileobj=BytesIO(archive)).extractall(Path(folder) / "before", filter="data")
+            rows["before, reading alone"] = measured(Path(folder) / "before", results, args.tables, "--reading")
             rows["before"] = measured(Path(folder) / "before", results, args.tables)
+        rows["without index, reading alone"] = measured(ROOT, results, args.tables, "--reading")
+        (results / ".index.sqlite").unlink()
         rows["without index"] = measured(ROOT, results, args.tables)
+        rows["with index, reading alone"] = measured(ROOT, results, args.tables, "--reading")
         rows["with index"] = measured(ROOT, results, args.tables)
     found = {
         "jobs": jobs,

@@ -179,22 +179,20 @@ def test_flags_win_over_the_file(tmp_path):
     assert (q.partition, q.cores, q.setup) == ("b", 4, ("module load x",))
 
 
-def test_the_scheduler_hears_how_long_jobs_take_and_what_memory_they_want(tmp_path):
+def test_the_scheduler_hears_how_long_jobs_take_and_what_memory_they_want(tmp_path, monkeypatch):
     short, long = jobs(1)[0], Job(jobs(1)[0].config.with_(train={"lr": 0.002}), 1111)
     store = Store(tmp_path / "r")
+    monkeypatch.setattr(dask_jobs, "_AHEAD", 1)  # one after the other
     with cluster.here(("",)) as client:
-        room = next(iter(client.scheduler_info(n_workers=-1)["workers"].values()))["resources"]["MEMORY"]
         seen = client.run_on_scheduler
-        outcomes = dask_jobs.run_jobs(
-            [short, long], store, client, expected={short.config.id: 3.0, long.config.id: 500.0},
-            memory={short.config.id: 1e9, long.config.id: 1e15},  # more than any worker has: it runs all the same
-        )
+        outcomes = dask_jobs.run_jobs([short, long], store, client, expected={short.config.id: 3.0, long.config.id: 500.0})
         told = seen(lambda: __import__("dask").config.get("distributed.scheduler.default-task-durations"))
         prefixes = seen(lambda dask_scheduler: sorted(p for p in dask_scheduler.task_prefixes if p.startswith("bench")))
-        asked = dask_jobs._Run(client, store, {}, {}, False, False, print, {long.config.id: 1e15, short.config.id: 1e9}, {"MEMORY": room})
+        sizes, room = {long.config.id: 1e15, short.config.id: 1e9}, {"MEMORY": 8e9}
+        asking = dask_jobs._Run(client, store, {}, {}, False, False, print, sizes, room)
     assert [o.job for o in outcomes] == [long, short], "the longest first"
     assert told["bench4s"] == "4s" and told["bench512s"] == "512s" and prefixes == ["bench4s", "bench512s"]
-    assert asked._asked(long) == {"MEMORY": room} and asked._asked(short) == {"MEMORY": 1e9}
+    assert asking._asked(long) == room and asking._asked(short) == {"MEMORY": 1e9}, "never more than a worker has"
 
 
 def test_a_queue_worker_offers_its_gpus_or_the_memory_that_its_jobs_share():

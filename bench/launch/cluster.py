@@ -108,13 +108,12 @@ def joined(address: str) -> Iterator[Any]:
 def here(slots: Sequence[str]) -> Iterator[Any]:
     """A Dask cluster on this machine: one worker process per slot, "" a CPU core, else the number of its GPU."""
     distributed = _dask()
-    room = _memory() // max(len(slots), 1)
     workers = {
         i: {
             "cls": distributed.Nanny,
             "options": {
                 "nthreads": 1, "memory_limit": 0, "dashboard_address": None,
-                "resources": {"GPU": 1} if device else {"MEMORY": room} if room else {},
+                "resources": {"GPU": 1} if device else {},
                 "env": {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": "1"},
             },
         }
@@ -171,14 +170,6 @@ def queued(q: Queue) -> Iterator[Any]:
         cluster.adapt(minimum=0, maximum=q.workers, interval="5s", wait_count=6)
         with distributed.Client(cluster, set_as_default=False) as client:
             yield client
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory; 0 where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def _dask() -> Any:

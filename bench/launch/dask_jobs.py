@@ -9,6 +9,7 @@ import math
 import shutil
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from bench.measure.needs import Measure
 from bench.store import DONE, Store
 
 _CHUNK = 32 * 2**20
+_AHEAD = 512  # jobs that the scheduler knows of at a time: what a job costs does not grow with how many there are
 _LOST = 2  # how often a job's worker may be lost before the job has failed
 
 
@@ -83,9 +85,10 @@ class _Run:
 
     def outcomes(self):
         """Every job's outcome, as it ends."""
-        for job_id in sorted(self.tasks, key=lambda i: -self._seconds(i)):  # the first ones start before the last are sent
-            self._submit(job_id)
-        while self.open:
+        waiting = deque(sorted(self.tasks, key=lambda i: -self._seconds(i)))
+        while waiting or self.open:
+            while waiting and len(self.open) < _AHEAD:
+                self._submit(waiting.popleft())
             future = next(self.done)
             job_id = self.open.pop(future)
             outcome = self._heard(job_id, future)
