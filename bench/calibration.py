@@ -34,7 +34,7 @@ class Speed:
     dataset: str
     features: str
     batch: int
-    steps_per_epoch: float
+    steps_per_epoch: float  # of the whole training split
     seconds_per_step: float  # with its share of the validation passes
     other_seconds: float  # before the first and after the last step
     epochs: float
@@ -65,10 +65,10 @@ def speed(c: Config, entry: Entry) -> tuple[str, Speed] | None:
     train, wall, epochs, device = env.get("train_seconds"), env.get("wall_seconds"), metrics.get("epochs"), env.get("device")
     if not (train and wall and epochs and device and isinstance(rows, int) and rows > 0) or wall < train:
         return None
-    steps = math.ceil(rows / batch_size(c))
+    steps, of_all = (math.ceil(n / batch_size(c)) for n in (rows, rows / c.fraction))
     most = c.train.get("max_epochs")
     return str(device), Speed(
-        c.backbone, c.mixer, encoder(c), c.dataset, c.features, batch_size(c), steps, train / epochs / steps, wall - train, epochs,
+        c.backbone, c.mixer, encoder(c), c.dataset, c.features, batch_size(c), of_all, train / epochs / steps, wall - train, epochs,
         not isinstance(most, int) or epochs < most,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import api
 from bench.errors import BenchError
+from bench.launch.process import prepare
 from bench.plan import Plan
 from bench.store import Store
 from bench.terminal import plans, trials
@@ -36,6 +37,8 @@ def _run(args: argparse.Namespace, plan_of) -> int:
         events = Events(Path(args.results) / "tensorboard")
     gpus, slots = slots_of(args)
     executor = executor_of(args, slots)
+    if executor.name == "local" and not gpus and not args.dry_run:
+        prepare()  # torch is imported there while this process plans
     plan = plan_of(args)
     jobs = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_measure(args.retry_failed)]
     plans.print_plan(plan, brief=True)
