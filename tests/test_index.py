@@ -187,6 +187,18 @@ def test_what_is_fresh_or_could_not_be_read_is_not_kept(results, monkeypatch):
     assert read(results)[1].status[0] == "done"
 
 
+def test_every_file_of_a_folder_is_read_once(results, monkeypatch):
+    seen = []
+    real = records.read_json
+    monkeypatch.setattr(records, "read_json", lambda path: seen.append(path) or real(path))
+    store = Store(results)
+    for j in JOBS:
+        store.status(j), store.status(j, {("mosi", "unaligned"): "aa"}), store.time_limit(j), store.entry(j).env, seal(store, j)
+    store.frames(JOBS)
+    for name in ("env.json", "metrics.json", "failed.json"):
+        assert sum(p.name == name for p in seen) == 11, name
+
+
 def test_few_results_begin_no_index(results, monkeypatch):
     monkeypatch.setattr(index, "FEW", 200)
     read(results)

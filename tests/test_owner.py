@@ -125,3 +125,13 @@ def test_litter_of_the_dead_is_removed_and_that_of_the_living_is_not(tmp_path):
         assert [p.name for p in (tmp_path / "plans").iterdir()] == [f".quick.json.{os.getpid()}.tmp"]
     litter.sweep_results(tmp_path)
     assert {p.name for p in cell.iterdir()} == {"aa-s1", "bb-s1", "cc-s1"}
+
+
+def test_who_takes_a_dead_owners_place_knows_it(tmp_path):
+    lock = tmp_path / ".job.lock"
+    with owner.take(lock) as mine:
+        assert not mine.inherited
+    assert not lock.exists()
+    lock.write_text("")  # left by one that was killed, on a disk too full for its name
+    with owner.take(lock) as mine:
+        assert mine.inherited
