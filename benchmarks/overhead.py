@@ -138,7 +138,8 @@ def draw(found: dict, path: Path) -> None:
                 points = [(b[0], 1000 * (b[column] - a[column]) / (b[0] - a[0])) for a, b in zip(r["curve"][::4], r["curve"][4::4])]
                 axis.plot(*zip(*points), line, color=colour, label=f"{r['executor']}, {who}")
         axis.set(title=title, xlabel="jobs ended", ylabel="CPU ms per job", ylim=(0, None))
-        axis.legend(frameon=False, fontsize=8)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
