@@ -119,6 +119,9 @@ def start(task_socket: socket.socket, env: dict[str, str], out: int, err: int) -
             end()
             enabled = False
             return None
+        except BaseException:  # Ctrl-C: its answer would be taken for that to the next request
+            end()
+            raise
 
 
 def prepare(env: dict[str, str]) -> None:
