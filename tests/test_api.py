@@ -1,5 +1,6 @@
 """`import bench`: the command line's functions as a script or a notebook calls them."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,18 @@ from bench import api
 from bench.errors import BenchError
 
 
-def test_functions_keep_their_place_beside_modules_of_their_name():
-    """bench/plan.py, bench/tune.py, bench/report/ and others are modules too; importing them takes nothing away."""
+def test_functions_and_modules_of_one_name_are_both_there():
+    """bench/plan.py, bench/tune.py, bench/report/ and others are modules too: they can be called, and imported as modules."""
     for name in bench.__all__:
         assert name in dir(bench) and callable(getattr(bench, name))
         if name != "BenchError":
-            assert getattr(bench, name) is getattr(api, name)
-    code = ("import bench.plan, bench.tune, bench.report.build, bench.predict, bench.export, bench, sys\n"
+            assert inspect.signature(getattr(bench, name)) == inspect.signature(getattr(api, name))
+    code = ("import bench.plan as p, bench.tune, bench.report.build as b, bench.predict, bench.export, bench, sys\n"
+            "from bench import plan\n"
             "from bench.plan import Plan\n"
-            "assert all(callable(getattr(bench, n)) for n in bench.__all__) and sys.modules['bench.plan'].Plan is Plan")
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+            "assert all(callable(getattr(bench, n)) for n in bench.__all__) and p.Plan is Plan and b.build and plan is p\n"
+            "assert bench.plan(['msmix-t4'], results=sys.argv[1]).jobs")
+    subprocess.run([sys.executable, "-c", code, "nowhere"], check=True, cwd=Path(__file__).parents[1])
     with pytest.raises(AttributeError, match="has no attribute 'plam'"):
         bench.plam  # noqa: B018
 

@@ -99,7 +99,7 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path):
     path.write_text(json.dumps({"artefacts": {"msmix-t1": old, "gone-t1": old}, "adapted": ["a line"]}))
     found = rows(store)
     assert found["LMF", "plain", "features=aligned, max_epochs=2"].cells["MOSI"].features == "aligned"
-    assert found["LMF", "plain", ""].cells["MOSI"].train["max_epochs"] == 4
+    assert found["LMF", "plain", ""].cells["MOSI"].train["max_epochs"] == 5
     lines = read_manifest(select(["msmix-t1"]), store, suite("quick"))[1]
     assert "a line" in lines and "gone-t1 was run, but is not known here" in lines
 
@@ -274,7 +274,7 @@ def test_show_prints_a_job(tmp_path, monkeypatch, capsys):
     assert main(["show", jobs[0].id]) == 0
     out = capsys.readouterr().out
     assert f"{jobs[0].id}: lmf + none on synthetic-mosi (unaligned), seed 1111: done" in out
-    assert re.search(r"backbone\.rank +8 +--set", out) and re.search(r"train\.max_epochs +4 +suite quick", out)
+    assert re.search(r"backbone\.rank +8 +--set", out) and re.search(r"train\.max_epochs +5 +suite quick", out)
     assert re.search(r"backbone\.text_hidden +\d+ +msena\.toml", out) and re.search(r"avg +0\.8000 +0\.8000", out)
     assert "metrics.json" in out and "msmix-t1 (suite quick): LMF + plain [rank8]" in out
     assert main(["show", str(store.folder(jobs[0]))]) == 0 and main(["show", jobs[0].id[:5]]) == 2
