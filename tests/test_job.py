@@ -14,8 +14,8 @@ from bench.matrix import Job
 from bench.models.base import Inputs
 from bench.store import Store, read_json
 from bench.train.loop import Diverged, epoch_batches, step_losses
-from bench.train.step import stage_losses
 from bench.train.protocol import Protocol
+from bench.train.step import stage_losses
 from experiments.common import settings
 from tests.golden import cell_config, cells
 
