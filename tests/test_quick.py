@@ -15,6 +15,8 @@ from bench.store import Store
 from bench.suites import suite
 from experiments import PAPERS, all_experiments, select
 
+pytestmark = pytest.mark.xdist_group("quick")  # one process runs the suite, once
+
 ROOT = Path(__file__).parents[1]
 FROZEN, TUNED = {"tfn", "lmf", "mult"}, {"misa", "almt", "glomo"}
 
