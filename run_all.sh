@@ -28,7 +28,7 @@ fi
 if [ "${1:-}" = test ]; then
     shift
     export OMP_NUM_THREADS=1 # one thread in each of the test processes
-    exec "$python" -m pytest -n auto --maxprocesses 8 --dist loadgroup "$@"
+    exec "$python" -m pytest -n auto --maxprocesses 8 "$@"
 fi
 
 suite="" data=""
