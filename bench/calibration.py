@@ -7,14 +7,13 @@ Every `bench run` adds what its jobs took, whatever results folder they went to;
 import contextlib
 import json
 import math
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from bench.data import cache
 from bench.errors import BenchError
+from bench.files import write_json
 from bench.matrix import Config
 from bench.records import Entry
 
@@ -118,13 +117,4 @@ def add(found: Iterable[tuple[str, Speed]]) -> None:
         known[device] = dict(list(theirs.items())[-_MOST:])
     content = {"format": FORMAT, "devices": {d: [asdict(s) for s in by.values()] for d, by in known.items()}}
     with contextlib.suppress(BenchError, OSError):  # a convenience: nothing fails without it
-        _replace(cache.root() / NAME, json.dumps(content, indent=1))
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+        write_json(cache.root() / NAME, content)

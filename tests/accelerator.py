@@ -19,9 +19,7 @@ from torch.utils import backend_registration
 from bench.contract import one_step, stepper
 from bench.matrix import Job
 from bench.train.step import Stepper
-from tests.golden import cell_config, cells
-
-SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}
+from tests.golden import SMALLER, cell_config, cells
 
 
 class _Backend(backend_registration._DummyBackendModule):

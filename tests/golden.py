@@ -21,6 +21,8 @@ from bench.train.loop import Streams, fit
 from bench.train.protocol import Protocol, from_params
 from experiments.common import config
 
+SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}  # for tests of a step: the same code, fewer layers
+
 FOLDER = Path(__file__).with_name("golden")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
 DATASETS = {"hkt": "mustard", "mgcl": "mustard", "mo_sarcation": "mustard"}  # whose data are of another kind than MOSI's

@@ -9,10 +9,9 @@ from bench.contract import one_step, stepper
 from bench.matrix import Job
 from bench.train.capturable import host_reads, replay
 from bench.train.step import Stepper
-from tests.golden import cell_config, cells
+from tests.golden import SMALLER, cell_config, cells
 
 NOT_YET: dict[str, str] = {}  # "backbone" or "backbone+mixer" -> what stands in the way
-SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}  # the same code, fewer layers
 STEPS = 12
 DAILY = ("lmf", "mult", "misa", "self_mm", "slad", "samlml", "cpsl")  # with the last of their mixers, LMF with all; the rest: slow
 
