@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,6 +107,14 @@ class Soak:
         self.look(results, known)
         self.changed += [j for j, files in stored(results).items() if files != self.reference[j]]
         self.lost += [j for j in self.reference if j not in stored(results)]
+
+    def rounds_of(self, kills: int, draw: random.Random, pause: tuple[float, float], end: float) -> Iterator[list[Path]]:
+        """Rounds in new folders until that many were killed; after each, the folders so far."""
+        folders: list[Path] = []
+        while sum(self.kills.values()) < kills and time.monotonic() < end:
+            folders.append(self.work / f"round-{len(folders)}")
+            self.round(folders[-1], kills, draw, pause, end)
+            yield folders
 
     def wait_for_work(self, launcher: subprocess.Popen, results: Path, end: float) -> None:
         """Until a worker of the launcher has a job: a kill before that disturbs nothing, however busy the machine is."""
@@ -270,11 +279,8 @@ def main() -> None:
             note(hung_job={"jobs": len(few.reference), **hung_job(few)})
         if args.only == "faults":
             return
-        draw, folders = random.Random(args.seed), []
         end = time.monotonic() + 60 * args.minutes
-        while sum(soak.kills.values()) < args.kills and time.monotonic() < end:
-            folders.append(work / f"round-{len(folders)}")
-            soak.round(folders[-1], args.kills, draw, tuple(args.pause), end)
+        for folders in soak.rounds_of(args.kills, random.Random(args.seed), tuple(args.pause), end):
             note(
                 kills=dict(soak.kills), rounds=soak.rounds, launchers_started=soak.starts, looks=soak.looks, lost=soak.lost,
                 not_identical=soak.changed, left_behind=soak.left(*folders),
