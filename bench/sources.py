@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
@@ -9,10 +10,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = Path(__file__).parent.parent
+_USUAL = {  # what settings without a comment of their own mean wherever they occur
+    r"encoder": "text encoder: a name in the model cache, or a folder",
+    r"finetune": "train the text encoder too",
+    r"finetune_audio": "train the audio encoder too",
+    r"max_len": "tokens of a text",
+    r"(\w+_)?heads(_\w+)?": "attention heads",
+    r"(\w+_)?layers": "layers",
+    r"(\w+_)?depth|levels": "layers",
+    r"(\w+_)?mlp|feed_forward": "hidden width of the feed-forward part",
+    r"(attn|attention)_dropout(_\w+)?": "dropout of attention weights",
+    r"relu_dropout": "dropout inside the feed-forward part",
+    r"res(idual)?_dropout": "dropout before a residual sum",
+    r"embed_dropout": "dropout of a transformer's input",
+    r"(\w+_)?dropout": "dropout rate",
+    r"(\w+_)?(hidden|out|dim|width)|d|[zf]_(text|audio|vision)": "width",
+    r"sample_at_test": "draw latents at test too; off: their mean",
+    r"attend_padding": "the text encoder attends to padding",
+    r"lambda_\w+": "weight of a loss",
+}
 
 
 class Field(NamedTuple):
-    """A dataclass field: its default as written, and the comment beside it."""
+    """A dataclass field: its default as written, and the comment beside it (or what its name means everywhere)."""
 
     name: str
     default: str
@@ -61,4 +81,6 @@ def _of(path: Path, cls: str) -> Iterator[Field]:
             for f in node.body:
                 if isinstance(f, ast.AnnAssign) and not ast.unparse(f.annotation).startswith("ClassVar"):
                     default = ast.unparse(f.value) if f.value else ""
-                    yield Field(ast.unparse(f.target), "{}" if "default_factory=dict" in default else default, comments.get(f.end_lineno or 0, ""))
+                    name = ast.unparse(f.target)
+                    said = comments.get(f.end_lineno or 0, "") or next((t for p, t in _USUAL.items() if re.fullmatch(p, name)), "")
+                    yield Field(name, "{}" if "default_factory=dict" in default else default, said)

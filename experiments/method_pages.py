@@ -6,8 +6,10 @@
 import ast
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 from bench import registry, spaces
 from bench.errors import BenchError
@@ -31,23 +33,36 @@ def page(kind: str, name: str) -> str:
     lines = [f"| `{room}.{s.name}` | {_code(s.default)} | {_cell(s.comment)} |" for s in fields(path)]
     if lines:
         parts += ["## Settings", "Change one with `--set`. Defaults of the class; what each data set really runs with is in "
-                  "[hyperparameters](../hyperparameters.md).", "\n".join(["| setting | default | |", "|---|---|---|", *lines])]
+                  "[hyperparameters](../hyperparameters.md).",
+                  "\n".join(["| setting | default | meaning |", "|---|---|---|", *lines])]
     if kind == "models":
         parts += _sources(name)
     parts += _space(kind, name)
-    used = [
-        f"| {e.id} | {_cell(e.title)} |" for e in all_experiments().values()
-        if any(getattr(c, room) == name for c in e.configs())
-    ]
+    used = [f"- `{e.id}`: {e.title}" for e in all_experiments().values() if any(getattr(c, room) == name for c in e.configs())]
     if used:
-        parts += ["## Where it is used", "\n".join(["| artefact | |", "|---|---|", *used])]
+        parts += ["## Where it is used", "\n".join(used)]
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
 def _markdown(doc: str) -> str:
-    """A docstring's text: paragraphs that are laid out in columns keep their layout."""
-    blocks = doc.strip("\n").split("\n\n")
-    return "\n\n".join(f"```text\n{b}\n```" if re.search(r"\S {3,}\S", b) else b for b in blocks)
+    """A docstring's text: paragraphs that are laid out in columns keep their layout, lists stand apart from what
+    precedes them (else Markdown takes them for running text), and files of docs/ are links."""
+    return "\n\n".join(
+        f"```text\n{dedent(b)}\n```" if re.search(r"\S {3,}\S", b) else _prose(b) for b in doc.strip("\n").split("\n\n")
+    )
+
+
+def _prose(block: str) -> str:
+    lines: list[str] = []
+    listed = False
+    for line in block.splitlines():
+        item = bool(re.match(r"- |\d+\. " if listed else r"- |1\. ", line))
+        if lines and not line.startswith(" ") and item != listed:
+            lines.append("")
+        listed = item or listed and line.startswith(" ")
+        lines.append(line)
+    text = re.sub(r"\bdocs/(\w+)\.md", r"[\1](../\1.md)", "\n".join(lines))
+    return re.sub(r"(?<![\w/`])((?:\w+/)*\w+\.py)\b(?!`)", r"`\1`", text)
 
 
 def _sources(name: str) -> list[str]:
@@ -61,13 +76,22 @@ def _space(kind: str, name: str) -> list[str]:
     except BenchError:
         return []
     rows = [
-        f"| `{key}` | {_cell(', '.join(f'{k} {v}' for k, v in entry.items()))} |" for key, entry in found.items()
-        if isinstance(entry, dict)
+        f"| `{key}` | {_cell(_range(entry))} |" for key, entry in found.items() if isinstance(entry, dict)
     ]
     if not rows:
         return []
     return ["## What `bench tune` searches", f"Source: {found.get('source', 'not stated')}.",
             "\n".join(["| setting | range |", "|---|---|", *rows])]
+
+
+def _range(entry: Mapping[str, Any]) -> str:
+    """What a dimension of a search space may be, in words."""
+    if "choices" in entry:
+        return "one of " + ", ".join(map(str, entry["choices"]))
+    if "factor" in entry:
+        return f"the published value divided by {entry['factor']:g} to multiplied by it, on a logarithmic scale"
+    kinds = [word for key, word in (("integer", "whole numbers"), ("log", "on a logarithmic scale")) if entry.get(key)]
+    return ", ".join([f"{entry['low']:g} to {entry['high']:g}", *kinds])
 
 
 def _code(text: str) -> str:

@@ -56,6 +56,20 @@ def test_the_readme_lists_every_verb():
     assert verbs() <= named, verbs() - named
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_lists_stand_apart(page):
+    """The site's Markdown takes an item that follows a line of text for more of that text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.splitlines()
+        assert re.match(r"- |\d+\. |\s", block) or not any(re.match(r"- |1\. ", x) for x in lines), f"{page.name}: {block[:80]}"
+
+
+def test_methods_have_whole_titles():
+    for line in re.findall(r"^- \[`.*", method_pages.index(), flags=re.M):
+        assert line.endswith("."), line
+
+
 def test_method_pages_are_those_of_the_code():
     """`python -m experiments.method_pages` writes them."""
     made = method_pages.pages()

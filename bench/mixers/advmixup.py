@@ -14,8 +14,8 @@ Shapes: B batch, D_m width of modality m (its latents flattened and side by side
    mean((K'_m - lambda)^2), own Adam, one step. The penalty keeps the trivial maximiser away. The gradient is taken
    with respect to the generators alone: the backbone receives none. The fusion network takes part without dropout and
    with its stored batch statistics (train/step.py), so that this pass moves no random stream and no running mean.
-6. Outer step (minimise): the masks of the same pairs and lambda are computed again without gradient; loss = clean
-   + xi * mixed with the backbone's criterion. Gradients reach the latents.
+6. Outer step (minimise): the masks of the same pairs and lambda are computed again without gradient; the loss is
+   clean + xi * mixed with the backbone's criterion. Gradients reach the latents.
 `inner_steps` 0 leaves the generators as they are; `group` off gives every latent its own mask generator and an equal
 vote in the label ratio (on: latents of one modality are masked together, see sampling.modality_groups).
 """
@@ -42,7 +42,7 @@ class Params:
     lr: float = 1e-3  # of the mask generators
     inner_steps: int = 1  # maximisation steps per training step
     hidden: int = 128  # widest hidden layer of a mask generator
-    group: bool = True
+    group: bool = True  # latents of one modality are masked together
     p_mix: float = 1.0  # share of the steps that mix
     start_epoch: int = 1  # first epoch that mixes
 

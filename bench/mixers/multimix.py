@@ -32,9 +32,9 @@ class Params:
     n_mixed: int = 256  # n_O
     p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
     alpha_range: tuple[float, float] = (0.5, 2.0)  # α ~ U(0.5, 2), Sec. 3.3
-    alpha_per_row: bool = True
-    anisotropic: bool = False
-    clean_plus_mixed: bool = False
+    alpha_per_row: bool = True  # α drawn per row; off: once per step
+    anisotropic: bool = False  # a Λ per modality; off: one for all
+    clean_plus_mixed: bool = False  # a mixing step trains on clean rows too
     start_epoch: int = 1  # first epoch that mixes
 
     def __post_init__(self) -> None:

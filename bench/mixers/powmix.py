@@ -48,16 +48,16 @@ class Params:
     p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
     alpha_range: tuple[float, float] = (0.5, 2.0)  # α_m ~ U(0.5, 2)
     mask_range: tuple[float, float] = (2.0, 4.0)  # P ~ U(2, 4); Fig. 3 varies it
-    anisotropic: bool = True
-    reweight: bool = True
-    mask_sharing: bool = True
-    dynamic: bool = True
-    label_mixing: bool = True
+    anisotropic: bool = True  # a Λ per modality; off: the first one serves all
+    reweight: bool = True  # Eq. 5
+    mask_sharing: bool = True  # one mask for all modalities; off: one each
+    dynamic: bool = True  # the mask M; off: none
+    label_mixing: bool = True  # Eq. 9; off: the label of the first modality
     eps: float = 1e-4  # of Eq. 5; ours
     mask_rows: str = "repair"  # "repair" or "redraw"
     alpha_per: str = "row"  # "row" or "column"
-    detach_weights: bool = True
-    clean_plus_mixed: bool = False
+    detach_weights: bool = True  # no gradient through Eq. 5
+    clean_plus_mixed: bool = False  # a mixing step trains on clean rows too
     start_epoch: int = 1  # Self-MM: 2 on MOSI, 3 on SIMS and MOSEI (Sec. 5.5)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,4 @@
-"""CENet: cross-modal enhancement inside a BERT-like text encoder (Wang et al., IEEE Trans. Multimedia 2022), as M-SENA
-runs it.
+"""CENet: cross-modal enhancement inside a BERT-like text encoder (Wang et al., IEEE TMM 2022), as M-SENA runs it.
 
     h [B, L, d], the text after encoder layer `injection` - 1, is shifted by what each of its tokens finds in the other
     modalities: h <- h + Lin(concat(attend(h, V), attend(h, A))),

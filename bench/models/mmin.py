@@ -1,5 +1,6 @@
-"""MMIN: missing modality imagination network (Zhao, Li and Jin, ACL 2021), and its port to regression on CMU-MOSI and
-MOSEI that GCNet's release brings.
+"""MMIN: missing modality imagination network (Zhao, Li and Jin, ACL 2021), and its port to regression.
+
+The port, to CMU-MOSI and MOSEI, is the one that GCNet's release brings.
 
     e_m = encoder of what is left of modality m (zeros where it is missing);  e = concat(e_audio, e_text, e_vision)
     imagined, z = cascade of residual autoencoders of e (parts/imagination.py);  prediction = perceptron of z
