@@ -25,7 +25,7 @@ from bench.selectors import Only, row_labels
 from bench.settings import ROOMS
 from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
-from bench.trails import TUNED, Trail, of_cell, unequal
+from bench.trails import TUNED, Trail, of_cell, unequal, without_choice
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,10 @@ def make_plan(
     both = [adjusted(with_baselines(e) if baselines else e) for e in experiments]
     if suite.tuned:
         variant = TUNED
-        adapted += [line for line in (unequal(tuned),) if line]
+        lost = without_choice(store, (c for b, _ in both for c in b.configs()))
+        adapted += [line for line in (unequal(tuned), lost) if line]
+        if not tuned and lost:
+            raise BenchError(f"{lost}; see the jobs' log.txt")
         if not tuned:
             raise BenchError(f"nothing in {store.root} was tuned yet: `bench tune ARTEFACT`, with the same --data and --results")
     base, ours = [b for b, _ in both], [o for _, o in both]

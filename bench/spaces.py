@@ -114,10 +114,12 @@ def _dimension(key: str, entry: Any, c: Config, name: str) -> Dimension:
     where = f"search space of {name}, '{key}'"
     if not isinstance(entry, Mapping) or set(entry) - _WORDS:
         raise BenchError(f"{where}: takes {', '.join(sorted(_WORDS))}")
-    published = entry["published"] if "published" in entry else 1.0 if key == RATES else current(c, key)
+    published = 1.0 if key == RATES else current(c, key) if "published" not in entry or _sets(c, key) else entry["published"]
     if "choices" in entry:
         values = list(entry["choices"])
         return Dimension(key, published, tuple(values if published in values else [published, *values]))
+    if (entry.get("log") or "factor" in entry) and isinstance(published, (int, float)) and published <= 0:
+        raise BenchError(f"{where}: the cell sets {published:g}, and what is searched on a logarithmic scale lies above 0")
     if "factor" in entry:
         return Dimension(key, published, low=published / entry["factor"], high=published * entry["factor"], log=True)
     if not {"low", "high"} <= set(entry) or not entry["low"] < entry["high"]:
@@ -128,6 +130,12 @@ def _dimension(key: str, entry: Any, c: Config, name: str) -> Dimension:
         raise BenchError(f"{where}: the cell sets nothing there; say what is published = ...")
     low, high = min(entry["low"], published), max(entry["high"], published)
     return Dimension(key, published, (), low, high, bool(entry.get("log")), bool(entry.get("integer")))
+
+
+def _sets(c: Config, key: str) -> bool:
+    """Whether a cell itself says what a setting is."""
+    room, _, name = key.partition(".")
+    return room in _ROOMS and getattr(c, _ROOMS[room]).get(name) is not None
 
 
 def current(c: Config, key: str) -> Any:

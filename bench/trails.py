@@ -53,6 +53,15 @@ class Trail:
         return len(self.trials) >= self.budget
 
     @property
+    def failed(self) -> bool:
+        """Whether no trial has a value to choose by."""
+        return not any(t.value is not None and not t.rung for t in self.trials)
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell['dataset']} {self.cell['backbone']}+{self.cell['mixer']}"
+
+    @property
     def how(self) -> tuple:
         """What must be equal between the methods of a block for a fair fight."""
         return self.sampler, self.budget, tuple(self.seeds), self.objective
@@ -66,8 +75,7 @@ class Trail:
         sign = 1 if self.lower_is_better() else -1
         valued = [t for t in self.trials[:first] if t.value is not None and not t.rung]
         if not valued:
-            c = self.config
-            raise BenchError(f"tuning of {c.dataset} {c.backbone}+{c.mixer}: every trial failed; see the jobs' log.txt")
+            raise BenchError(f"tuning of {self.name}: every trial failed; see the jobs' log.txt")
         return min(valued, key=lambda t: (sign * t.value, t.number))
 
     def chosen(self) -> Config:
@@ -91,7 +99,19 @@ def write(store: Store, t: Trail) -> None:
 
 
 def of_cell(store: Store, c: Config) -> list[Trail]:
-    """The complete searches of a cell, the largest budget first. Raises BenchError, in one line, where a file is none."""
+    """The complete searches of a cell that chose something, the largest budget first. Raises BenchError, in one line,
+    where a file is none."""
+    return [t for t in _searches(store, c) if not t.failed]
+
+
+def without_choice(store: Store, cells: Iterable[Config]) -> str:
+    """The cells whose every search failed in all of its trials, in a sentence; "" where there is none."""
+    names = [all_[0].name for c in dict.fromkeys(cells) if (all_ := _searches(store, c)) and all(t.failed for t in all_)]
+    return f"every trial of {', '.join(dict.fromkeys(names))} failed: nothing was chosen there, it stands as published" if names else ""
+
+
+def _searches(store: Store, c: Config) -> list[Trail]:
+    """The complete searches of a cell, the largest budget first."""
     found = (_parse(p) for p in sorted(folder(store, c).glob(f"{c.id}-*.json")))
     return sorted((t for t in found if t is not None and t.complete), key=lambda t: -t.budget)
 

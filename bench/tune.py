@@ -162,7 +162,9 @@ class _Search:
             new = [x for v in d.choices or self._grid(d, share) if (x := {**base, d.name: v}) not in tried]
             if new:
                 break
-        new = new[:: max(1, len(new) // share)][:share] or [self._draw(first)]
+        if len(new) > share:  # spread over the whole range, both ends among them
+            new = [new[round(i * (len(new) - 1) / max(share - 1, 1))] for i in range(share)]
+        new = new or [self._draw(first)]
         self.asked = [(first + i, draw, 0) for i, draw in enumerate(new)]
 
     def _grid(self, d: Dimension, count: int) -> list[float]:

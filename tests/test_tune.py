@@ -126,6 +126,7 @@ def test_paper_search_of_powmix_is_p_mix_then_n_mixed(tmp_path):
     p_mix = [x.settings.get("mixer.p_mix", 0.5) for x in t.trials]
     n_mixed = [x.settings.get("mixer.n_mixed", 256) for x in t.trials]
     assert set(n_mixed[:7]) == {256} and len(set(p_mix[:7])) == 7  # n_O = 256 while p_mix is searched
+    assert {0.1, 1.0} <= set(p_mix[:7]), "its share is spread over the whole range, not cut off its end"
     best = min(range(7), key=lambda i: t.trials[i].value)
     assert set(p_mix[7:11]) == {p_mix[best]} and set(n_mixed[7:11]) == {64, 128, 512, 1024}
     assert not any(k.startswith(("train.", "backbone.")) for x in t.trials[:11] for k in x.settings)
@@ -200,6 +201,24 @@ def test_a_wrong_space_is_one_line(space, line, monkeypatch):
         assert "\n" not in str(e.value)
     finally:
         spaces.declared.cache_clear()
+
+
+def test_what_a_cell_sets_is_its_published_value():
+    """The released MS-Mix runs with delta = 0.4: trial 0 is that, and 0.2 is a setting to try."""
+    released = next(r.cells["MOSI"] for r in all_experiments()["msmix-t1"].rows if r.key == ("LMF", "MS-Mix (release)", ""))
+    printed = next(r.cells["MOSI"] for r in all_experiments()["msmix-t1"].rows if r.key == ("LMF", "MS-Mix", ""))
+    for c, own, other in ((released, 0.4, 0.2), (printed, 0.2, 0.4)):
+        space = spaces.space(c)
+        draw = {d.name: d.published for d in space.dimensions}
+        assert draw["mixer.delta"] == own and spaces.settings(c, space, draw) == {}
+        assert spaces.settings(c, space, {**draw, "mixer.delta": other}) == {"mixer.delta": other}
+
+
+@pytest.mark.parametrize("entry", [{"low": 1.0, "high": 10.0, "log": True}, {"factor": 3.0}])
+def test_what_is_switched_off_is_not_searched_on_a_logarithmic_scale(entry):
+    (cell,) = cells("msmix")
+    with pytest.raises(BenchError, match="'mixer.beta': the cell sets 0, and"):
+        spaces._dimension("mixer.beta", entry, cell.with_(mixer_params={"beta": 0}), "msmix")
 
 
 def test_a_components_own_space_is_used(monkeypatch):

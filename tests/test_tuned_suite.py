@@ -5,11 +5,15 @@ import pandas as pd
 import pytest
 
 from bench import api
+from bench.analysis.results import Cell
 from bench.cli import main
+from bench.errors import BenchError
 from bench.manifest import write_manifest
 from bench.plan import make_plan
 from bench.store import Store
 from bench.suites import suite
+from bench.terminal.trials import print_trails
+from bench.trails import read_all
 from bench.tune import tune
 from experiments import select
 from tests.planted import env, finish
@@ -76,6 +80,40 @@ def test_unequal_budgets_are_said(tuned, tmp_path):
     tune(cells[1:2], other, planted(other), 5, "random")
     plan = make_plan(select(["msmix-t1"]), suite("tuned"), other, None, 1, "mosi/lmf+*")
     assert any(line.startswith("not tuned alike") for line in plan.adapted)
+
+
+def test_two_methods_that_were_not_tuned_alike_are_not_called_so(tuned):
+    from bench.report.tuning import _headline
+    from bench.trails import Trail
+
+    store, cells, _ = tuned
+    at = {r.baseline: r for r in select(["msmix-t1"])[0].rows if r.block == "LMF" and r.baseline}
+    column = next(c for c in select(["msmix-t1"])[0].columns if c.metric == "avg")
+    values = {kind: Cell((at[kind].cells["MOSI"],), (1, 2, 3), ("done",) * 3, v) for kind, v in
+              {"plain": (60.0, 61.0, 62.0), "proposed": (61.0, 61.5, 63.5)}.items()}
+
+    def said(budget):
+        trails = {k: Trail(at[k].cells["MOSI"].as_dict(), "tpe", b, (101,), "loss", {}) for k, b in (("plain", 12), ("proposed", budget))}
+        return _headline({("LMF", "MOSI"): [(at[k], trails[k], values[k], values[k]) for k in at]}, column)
+
+    assert said(50) == "" and said(12).startswith("Both tuned alike (12 trials on validation): MS-Mix +1.00 [")
+
+
+def test_a_search_without_a_single_good_trial_loses_neither_report_nor_plan(tmp_path, capsys):
+    store, artefact = Store(tmp_path / "results"), select(["msmix-t1"])
+    cells = {j.config.mixer: j.config for j in make_plan(artefact, suite("real"), store, None, 1, "mosi/lmf+*").jobs}
+    with pytest.raises(BenchError, match="every trial of mosi lmf\\+powmix failed"):
+        tune([cells["powmix"]], store, lambda jobs: None, 2, "random")
+        make_plan(artefact, suite("tuned"), store, None, 1, "mosi/lmf+*")
+    trails = tune([cells["none"], cells["manifold"]], store, planted(store), 2, "random")
+    plan = make_plan(artefact, suite("tuned"), store, None, 2, "mosi/lmf+none,mosi/lmf+manifold,mosi/lmf+powmix")
+    assert any("lmf+powmix failed: nothing was chosen there" in line for line in plan.adapted)
+    planted(store)(plan.jobs)
+    write_manifest(plan, store, 2)
+    text = api.report(["msmix-t1"], store.root, "tuned", out=tmp_path / "page").read_text()
+    assert "every trial of mosi lmf+powmix failed" in text
+    print_trails([*trails, *(t for t in read_all(store) if t.failed)])
+    assert "every trial failed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_nothing_tuned_is_one_line(tmp_path, capsys):

@@ -20,7 +20,7 @@ from bench.report.plots.parts import legend
 from bench.report.plots.style import WIDTH, drawing, look
 from bench.report.tables import MINUS, Table, number
 from bench.store import Store
-from bench.trails import PUBLISHED, Trail, lower_is_better, of_cell, unequal
+from bench.trails import PUBLISHED, Trail, lower_is_better, of_cell, unequal, without_choice
 
 
 def section(t: Table, store: Store) -> dict[str, Any] | None:
@@ -42,7 +42,8 @@ def section(t: Table, store: Store) -> dict[str, Any] | None:
     blocks = [_block(name, group, rows, column) for (name, group), rows in found.items()]
     every = [trail for rows in found.values() for _, trail, *_ in rows]
     return {
-        "blocks": blocks, "headline": _headline(found, column, every[0]), "metric": column.label, "unequal": unequal(every), "how": _how(every[0]),
+        "blocks": blocks, "headline": _headline(found, column), "metric": column.label, "how": _how(every[0]),
+        "unequal": "; ".join(filter(None, (unequal(every), without_choice(store, (r.cells.get(column.group) for r in e.rows if not r.departs and r.cells.get(column.group)))))),
         "sources": list(dict.fromkeys(s for x in every for s in x.sources)),
         "svg": _curves(e, {f"{b} {g}".strip(): rows for (b, g), rows in found.items()}),
     }
@@ -101,27 +102,34 @@ def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]],
 def _said(name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paired] | None], column: Column) -> str:
     """How much of a method's gain is tuning, in a sentence."""
     both = [(o[0].difference, o[1].difference) for o in over if o and o[0].n and o[1].n]
+    both = [pair for pair in both if all(map(math.isfinite, pair))]
     own = [g.difference for g in gains if g.n and math.isfinite(g.difference)]
     if not own:
         return "The chosen settings were not run on the evaluation's seeds yet: bench run --suite tuned."
     text = f"{name}: tuning alone changes {column.label} by {_signed(min(own), column)} to {_signed(max(own), column)} over the methods."
     if both:
         before, after = (max(x) for x in zip(*both))
-        text += f" The best method is {_signed(before, column)} from the plain backbone as published, {_signed(after, column)} with both tuned."
+        text += (f" The largest gain of a method over the plain backbone is {_signed(before, column)} as published, {_signed(after, column)} "
+                 "with both tuned (not always the same method's; the largest of several is too large by chance).")
     return text
 
 
-def _headline(found: Mapping[tuple[str, str], Sequence[tuple[Row, Trail, Cell, Cell]]], column: Column, first: Trail) -> str:
-    """What equal tuning leaves of the proposed method's gain, for the first screen; "" where it was not run."""
-    parts = []
+def _headline(found: Mapping[tuple[str, str], Sequence[tuple[Row, Trail, Cell, Cell]]], column: Column) -> str:
+    """What equal tuning leaves of the proposed method's gain, for the first screen; "" where it was not run, or where
+    the two were not tuned alike."""
+    parts, budgets = [], []
     for (block, _), rows in found.items():
-        plain = next((q for row, _, _, q in rows if row.baseline == "plain"), None)
-        mine = next(((row, q) for row, _, _, q in rows if row.baseline == "proposed"), None)
-        gain = _paired(mine[1], plain, 1 if column.higher_is_better else -1) if plain and mine else None
-        if gain is not None and gain.n and math.isfinite(gain.difference):
+        plain = next(((trail, q) for row, trail, _, q in rows if row.baseline == "plain"), None)
+        mine = next(((row, trail, q) for row, trail, _, q in rows if row.baseline == "proposed"), None)
+        if not plain or not mine or plain[0].how != mine[1].how:
+            continue
+        gain = _paired(mine[2], plain[1], 1 if column.higher_is_better else -1)
+        if gain.n and math.isfinite(gain.difference):
             parts.append(f"{mine[0].method} {_interval(gain, column)} against plain with {block}, n = {gain.n}")
+            budgets.append(plain[0].budget)
     unit = f"{column.label.replace(' (%)', '')}{', points' if column.percent else ''}; positive is better"
-    return f"Both tuned alike ({first.budget} trials on validation): {'; '.join(parts)} ({unit})." if parts else ""
+    trials = " or ".join(map(str, dict.fromkeys(budgets)))
+    return f"Both tuned alike ({trials} trials on validation): {'; '.join(parts)} ({unit})." if parts else ""
 
 
 def _paired(a: Cell, b: Cell, sign: int) -> Paired:

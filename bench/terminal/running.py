@@ -117,4 +117,4 @@ def tune(args: argparse.Namespace, plan_of) -> int:
         lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs), store), executor, ["bench", *args.given],
     )
     trials.print_trails(trails)
-    return 0
+    return int(any(t.failed for t in trails))

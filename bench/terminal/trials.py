@@ -24,6 +24,9 @@ def print_trails(trails: Sequence[Trail]) -> None:
         cell = f"{c.dataset} {c.backbone}+{c.mixer}"
         if changed := difference(c, first.setdefault(cell, c)):  # two rows of one method
             cell += f" ({short_name(changed)})"
+        if t.failed:
+            lines.add_row(cell, str(len(t.trials)), str(t.epochs), "failed", "failed", "", "every trial failed; see the jobs' log.txt")
+            continue
         best, published = t.best(), t.trials[PUBLISHED].value
         lines.add_row(
             cell, str(len(t.trials)), str(t.epochs),
