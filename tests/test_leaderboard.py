@@ -9,10 +9,11 @@ from scipy import stats
 from bench.analysis.results import Results
 from bench.matrix import Column, expand
 from bench.report.build import build
-from bench.report.leaderboard import board, diagram, versus
+from bench.report.leaderboard import board, diagram, independent, versus
 from bench.report.summary import Unit, units
 from bench.report.tables import make_table
 from bench.report.verdict import Reported
+from experiments import all_experiments
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -45,6 +46,18 @@ def test_probability_of_improvement_and_win_rate():
     assert v.wins == 1 and (v.win_low, v.win_high) == pytest.approx(stats.binomtest(1, 2).proportion_ci())
     lower = [replace(u, column=replace(COLUMN, higher_is_better=False)) for u in found]
     assert versus(lower, "new", "plain").probability == pytest.approx(1 - v.probability)
+
+
+def test_what_two_tables_repeat_is_one_unit():
+    """MOSI's MulT in two papers' tables, and a system whose run serves two tables: one unit each."""
+    mult = unit("MulT", new=[3.0], b=[2.0], plain=[1.0])
+    again = replace(mult, runs={k: [x + 0.1 for x in v] for k, v in mult.runs.items()})
+    alone = replace(unit("", new=[3.0], b=[2.0], plain=[1.0]), trainings={"new": "n", "b": "b"})
+    shared = replace(unit("", new=[3.0], b=[4.0], plain=[1.0]), trainings={"new": "n", "b": "other"})
+    assert independent([mult, again, alone, shared]) == [mult, alone]
+    assert board("x", [mult, again]) is None and board("x", [mult, again, alone, shared]).units == 2
+    rows = [next(r for r in all_experiments()[t].rows if r.key == ("MISA", "plain", "")) for t in ("msmix-t2", "powmix-t2")]
+    assert rows[0].cells["MOSEI"] == rows[1].cells["MOSEI"], "which is a training that two papers' tables share"
 
 
 def test_methods_that_are_not_everywhere_do_not_take_part():

@@ -1,7 +1,8 @@
 """Methods over many tables: mean ranks with a critical-difference diagram, probability of improvement, win rates.
 
 A unit is one block in the primary metric of one dataset (summary.Unit): the independent thing that ranks average over, with
-its seeds inside. Only methods that ran in every unit take part.
+its seeds inside. Only methods that ran in every unit take part. What two tables say of one backbone on one dataset, or from
+trainings that they share, is said once, by the first of them.
 
 Ranks: Friedman's test, and Nemenyi's critical difference q sqrt(k (k + 1) / 6N) (Demsar 2006). Probability of improvement:
 the chance that a run of the first method is better than a run of the second, averaged over units, with a bootstrap over the
@@ -61,7 +62,7 @@ class Board:
 
 def board(name: str, found: Sequence[Unit]) -> Board | None:
     """The leaderboard of some units; None where fewer than two units share three methods."""
-    ran = [u for u in found if u.ran]
+    ran = independent([u for u in found if u.ran])
     common = [k for k in (ran[0].ours if ran else ()) if all(k in u.ours for u in ran)]
     if len(ran) < 2 or len(common) < 3:
         return None
@@ -76,6 +77,16 @@ def board(name: str, found: Sequence[Unit]) -> Board | None:
     return Board(
         name, n, {m: float(r) for m, r in order}, p, q * math.sqrt(k * (k + 1) / (6 * n)), proposed if same else "", against,
     )
+
+
+def independent(found: Sequence[Unit]) -> list[Unit]:
+    """The units without those that repeat an earlier one: the same backbone on the same dataset, or a shared training."""
+    kept: list[Unit] = []
+    for u in found:
+        mine = set(u.trainings.values())
+        if not any((u.block and (u.dataset, u.block) == (k.dataset, k.block)) or mine & set(k.trainings.values()) for k in kept):
+            kept.append(u)
+    return kept
 
 
 def versus(found: Sequence[Unit], a: str, b: str, resamples: int = RESAMPLES) -> Versus:

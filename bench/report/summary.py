@@ -40,6 +40,7 @@ class Unit:
     reported: Mapping[str, float]
     n: Mapping[str, int] = field(default_factory=dict)
     runs: Mapping[str, Sequence[float]] = field(default_factory=dict)  # our values, one per seed
+    trainings: Mapping[str, str] = field(default_factory=dict)  # ids of the configs behind our values
 
     @property
     def ran(self) -> bool:
@@ -79,6 +80,7 @@ def units(tables: Sequence[Table]) -> list[Unit]:
                     {label[i]: p.mean for i in label if (p := t.judged[i, j].printed)},
                     {label[i]: c.n for i, c in cells.items() if c.shown},
                     {label[i]: c.finite for i, c in cells.items() if c.shown},
+                    {label[i]: " ".join(x.id for x in c.configs) for i, c in cells.items() if c.shown},
                 ))
     return found
 

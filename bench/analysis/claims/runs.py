@@ -163,9 +163,8 @@ def judge(t: Testable, found: Evidence, there: Sequence[bool], training: Mapping
     against[:, used] = no
     need, half = t.claim.need, ALPHA / 2
     if isinstance(need, Mapping):
-        sure = (yes | no).all(-1) & (len(used) == n)
-        met = np.array([verdict.share_met(x, need) for x in yes.mean(-1)])
-        state = np.where(sure, np.where(met, verdict.REPRODUCED, verdict.CONTRADICTED), verdict.UNDECIDED).astype(object)
+        bounds = zip(yes.sum(-1), n - no.sum(-1))  # how many groups hold at least and at most
+        state = np.array([verdict.of_share(least, most, n, need) for least, most in bounds], dtype=object)
         return Judged(state, yes.sum(-1), against, len(used), missing, None)
     least, over = verdict.needed(need, n), None
     p_yes, p_no = conjunction(p_holds, least), conjunction(p_contrary, n - least + 1)
@@ -263,7 +262,9 @@ def _explain(
         p, metrics = facts["pooled_p"], " and ".join(map(metric_words, j.pooled.metrics))
         unit = " points" if all(scale(m) != 1 for m in j.pooled.metrics) else ""
         units = f"{j.pooled.units} independent unit{'s' * (j.pooled.units > 1)} (dataset and backbone, seeds inside)"
-        words.append(f"Over {units} the mean gain in {metrics} is {facts['mean_gain']:+.3g}{unit}, p = {p:.2g}")
+        bounded = any(c.order and (c.low if math.isinf(c.high) else c.high) for c in t.comparisons)
+        what = "mean distance beyond the bound that the claim sets" if bounded else "mean gain"
+        words.append(f"Over {units} the {what} in {metrics} is {facts['mean_gain']:+.3g}{unit}, p = {p:.2g}")
     if not math.isnan(facts["power"]):
         words.append(
             f"The power to see the printed differences is {facts['power']:.2g} (median, at Holm's first level)"

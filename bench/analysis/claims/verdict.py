@@ -54,6 +54,12 @@ def needed(need: Any, n: int) -> int:
     return {"all": n, "any": 1, "majority": n // 2 + 1}.get(need, need)
 
 
+def of_share(least: int, most: int, n: int, need: Mapping[str, float]) -> str:
+    """Verdict on runs of "so large a share holds", when at least `least` and at most `most` of n groups are known to."""
+    met = [share_met(k / n, need) for k in range(least, most + 1)]
+    return REPRODUCED if all(met) else UNDECIDED if any(met) else CONTRADICTED
+
+
 def share_met(share: float, need: Mapping[str, float]) -> bool:
     return abs(share - need["share"]) <= need["within"] + 1e-9
 
