@@ -16,7 +16,7 @@ if [ -z "${BENCH_PYTHON:-}" ]; then
         echo "making .venv (once)" >&2
         python3 -m venv .venv
     fi
-    if [ ! -e "$stamp" ] || [ setup.cfg -nt "$stamp" ] || [ constraints.txt -nt "$stamp" ]; then
+    if [ ! -e "$stamp" ] || [ setup.cfg -nt "$stamp" ] || [ setup.py -nt "$stamp" ] || [ constraints.txt -nt "$stamp" ]; then
         echo "installing what is needed into .venv (once)" >&2
         known=(-c constraints.txt) # the versions that the tests ran with; no others are known of a newer Python
         .venv/bin/python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || known=()

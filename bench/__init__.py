@@ -8,12 +8,18 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.api import cell, export, plan, predict, report, results, run, tune, watch
     from bench.errors import BenchError
+
+_INSIDE = Path(__file__).parent / "experiments"  # where it was installed
+EXPERIMENTS = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "experiments"  # a checkout: beside this folder
+if EXPERIMENTS != _INSIDE:
+    __path__.append(str(EXPERIMENTS.parent))  # bench.experiments, whichever other `experiments` a user has
 
 __version__ = "0.2.0.dev0"
 __all__ = ["BenchError", "cell", "export", "plan", "predict", "report", "results", "run", "tune", "watch"]

@@ -34,7 +34,7 @@ def plan(
     `everything`, all there are. `settings`: as after --set, "train.max_epochs=5"; what they change stands beside the
     default's results, under the name `variant` where one is given. `baselines`: tables get
     rows of simple baselines (bench/baselines.py)."""
-    from experiments import select
+    from bench.experiments import select
 
     s = suite_named(suite)
     data = None if data is None else Path(data)

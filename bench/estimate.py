@@ -4,11 +4,10 @@ what experiments/hyperparameters/cost.toml says."""
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache, partial
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from bench import calibration, registry
+from bench import EXPERIMENTS, calibration, registry
 from bench.calibration import Speed
 from bench.matrix import Config, Job
 from bench.records import Entry
@@ -20,7 +19,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 CPU, GPU = "cpu", "gpu"
 Entries = Mapping[str, Entry]  # job id -> what its finished run left
-_FILE = Path(__file__).parents[1] / "experiments" / "hyperparameters" / "cost.toml"
+_FILE = EXPERIMENTS / "hyperparameters" / "cost.toml"
 _SMALL, _SMALL_ROW = 120, 0.006  # samples of small generated data, and seconds that each costs in an epoch, as a guess
 _START = 2.0  # seconds of such a job around its steps
 _BASE = "base"

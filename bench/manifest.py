@@ -172,7 +172,7 @@ def adapted(e: Experiment, suite: Suite) -> Experiment:
 
 
 def _known(artefact: str) -> bool:
-    from experiments import all_experiments
+    from bench.experiments import all_experiments
 
     return artefact in all_experiments()
 

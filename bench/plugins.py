@@ -116,7 +116,8 @@ def load(kind: str, name: str) -> ModuleType:
         raise
     except Exception as e:  # noqa: BLE001 - whatever somebody else's module raises
         first = str(e).splitlines()[0] if str(e) else ""
-        raise BenchError(f"plug-in {path}: {type(e).__name__}: {first}") from e
+        hint = "; this harness's are bench.experiments" if isinstance(e, ImportError) and (e.name or "").partition(".")[0] == "experiments" else ""
+        raise BenchError(f"plug-in {path}: {type(e).__name__}: {first}{hint}") from e
 
 
 def _from_file(kind: str, path: Path) -> ModuleType:

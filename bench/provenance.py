@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench import EXPERIMENTS
 from bench.errors import BenchError
 
 try:
@@ -21,7 +22,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 OFFICIAL, UNLISTED, CUSTOM, SYNTHETIC = PROVENANCES = ("official", "unlisted", "custom", "synthetic")
 COMPARABLE = (OFFICIAL, UNLISTED)  # unlisted files are compared too, and marked
-LIST = Path(__file__).parents[1] / "experiments" / "provenance.toml"
+LIST = EXPERIMENTS / "provenance.toml"
 _FIELDS = {"dataset", "features", "file", "sha256", "source"}
 
 

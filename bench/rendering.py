@@ -54,7 +54,7 @@ def _remembered(page: Path) -> Path:
 
 def _without_runs(named: list[str], store: Store) -> list[Experiment]:
     """The artefacts that are named, where none of them trains anything and nothing was run yet: they can be rendered."""
-    from experiments import select
+    from bench.experiments import select
 
     wanted = select(named) if named else []
     return [] if any(e.seeds for e in wanted) or suites_run(store) else wanted
@@ -66,7 +66,7 @@ def as_run(
 ) -> tuple[list[Experiment], list[str]]:
     """(artefacts as they were run, where that departs from their definition). Raises BenchError where nothing was run,
     or nothing of what is asked for."""
-    from experiments import select
+    from bench.experiments import select
 
     store, named = Store(results, indexed=True), list(artefacts)
     name = suite or _last_suite(store)

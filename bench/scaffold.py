@@ -95,7 +95,7 @@ SPEC = DatasetSpec(
 _EXPERIMENT = '''"""@TITLE@: the tables and figures of a paper of yours."""
 
 from bench.matrix import Experiment, Row
-from experiments.common import columns, config
+from bench.experiments.common import columns, config
 
 METHODS = {"plain": "none", "Manifold Mix": "manifold", "MS-Mix": "msmix"}
 

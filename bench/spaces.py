@@ -9,12 +9,11 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import plugins, registry
+from bench import EXPERIMENTS, plugins, registry
 from bench.errors import BenchError
 from bench.matrix import Config
 from bench.seeds import stream_seed
@@ -25,7 +24,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "spaces"
+FOLDER = EXPERIMENTS / "spaces"
 RATES = "train.rates"  # train.lr and all of train.group_lr, scaled alike
 _WORDS = {"choices", "low", "high", "log", "integer", "factor", "published"}
 _ROOMS = {"train": "train", "backbone": "backbone_params", "mixer": "mixer_params"}

@@ -31,7 +31,7 @@ found = {"start a worker": time.process_time() - began}
 from bench.data.dataset import load
 from bench.matrix import Job
 from bench.store import Store
-from experiments.common import config
+from bench.experiments.common import config
 for backbone in ("lmf", "tfn"):
     c = config("msmix", backbone, "mosi").with_(dataset="synthetic-mosi-full", fraction=0.2, train={"max_epochs": 2}, backbone_params={"text_state": "valid"})
     load(c.dataset, c.features)

@@ -43,6 +43,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import numpy as np
     import torch
+    from bench.experiments.common import config
 
     from bench.job import run
     from bench.launch.memory import keep_freed_memory
@@ -51,7 +52,6 @@ def main() -> None:
     from bench.measure.trained import restore
     from bench.store import Store
     from bench.suites import fit_to_data
-    from experiments.common import config
 
     torch.set_num_threads(args.threads)
     keep_freed_memory()

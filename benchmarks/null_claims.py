@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from bench.experiments import all_experiments
 
 from bench.analysis import reported
 from bench.analysis.agreement import USUAL_RUNS
@@ -33,7 +34,6 @@ from bench.analysis.claims.runs import Testable, compiled, judge
 from bench.matrix import Experiment, dataset_name
 from bench.measure.needs import point
 from bench.store import Store
-from experiments import all_experiments
 
 ROOT = Path(__file__).parents[1]
 ITEMS = {"mosi": 686, "mosei": 4659, "sims": 457, "ur-funny": 994, "mustard": 138}  # test items

@@ -73,7 +73,7 @@ torch.set_num_threads(1)
 from bench.job import run
 from bench.matrix import Job
 from bench.store import Store
-from experiments.common import config
+from bench.experiments.common import config
 model, data, epochs, batch, dataset, features = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6]
 c = config("msmix", model, "mosi").with_(features=features, train={"max_epochs": epochs, "patience": 1000, "batch_size": batch, "accumulate": 1})
 times = []

@@ -53,8 +53,9 @@ print("FOUND" + json.dumps({
 
 def experiments(figures: int = FIGURES) -> list:
     """The planted noise figures."""
+    from bench.experiments.common import config
+
     from bench.matrix import Column, Experiment, Row
-    from experiments.common import config
 
     found = []
     base = {(b, m): config("msmix", b, "mosi", m).with_(dataset="synthetic-mosi", backbone_params={"encoder": "tiny"} if b in ("misa", "almt") else {})

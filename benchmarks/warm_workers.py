@@ -64,8 +64,9 @@ def measured(jobs: list, workers: int, kind: str) -> dict:
 
 
 def main() -> None:
+    from bench.experiments.common import config
+
     from bench.matrix import Job
-    from experiments.common import config
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=6)

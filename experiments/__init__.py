@@ -14,10 +14,11 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from inspect import cleandoc
 
+from bench.experiments import unrun
+
 from bench import plugins
 from bench.errors import BenchError
 from bench.matrix import Experiment
-from experiments import unrun
 
 PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")  # in this order; other papers follow by name
 
@@ -28,7 +29,7 @@ def all_experiments() -> dict[str, Experiment]:
     EXPERIMENTS, or a module, here or in a plug-in."""
     made = []
     for m in pkgutil.iter_modules(__path__):
-        for factory in getattr(importlib.import_module(f"experiments.{m.name}"), "EXPERIMENTS", ()):
+        for factory in getattr(importlib.import_module(f"{__name__}.{m.name}"), "EXPERIMENTS", ()):
             made.append(_made(factory))
     own = {e.id for e in made}
     for name, (path, _) in plugins.modules("experiments").items():

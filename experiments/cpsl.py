@@ -1,9 +1,10 @@
 """CP+SL: Conflict-aware Penalty and Statistical Loss for Multimodal Sentiment Analysis (paper 004)."""
 
+from bench.experiments.common import columns, config
+from bench.experiments.common import computed as computed_columns
+
 from bench import registry
 from bench.matrix import Config, Experiment, Row
-from experiments.common import columns, config
-from experiments.common import computed as computed_columns
 
 PAPER = "cpsl"
 SYSTEM = "Ours"

@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from bench.experiments import PAPERS
+from bench.experiments.common import FOLDER, sections, toml
+
 from bench.train.protocol import Protocol
-from experiments import PAPERS
-from experiments.common import FOLDER, sections, toml
 
 PAGE = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
 NAMES = {"msmix": "MS-Mix", "powmix": "PowMix", "slad": "SLaD", "samlml": "SAM-LML", "cpsl": "CP+SL"}

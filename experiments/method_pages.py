@@ -11,11 +11,12 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from bench.experiments import all_experiments
+from bench.experiments.common import sections
+
 from bench import registry, spaces
 from bench.errors import BenchError
 from bench.sources import fields
-from experiments import all_experiments
-from experiments.common import sections
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 KINDS = {"models": ("Backbones and systems", "backbone"), "mixers": ("Mixing methods", "mixer")}

@@ -1,8 +1,9 @@
 """MS-Mix (paper 000): figures. The text gives few of their axis values; the grids below are ours."""
 
+from bench.experiments.common import columns, computed, config
+from bench.experiments.msmix import METHODS, NOTES, PAPER, dataset_columns
+
 from bench.matrix import Experiment, Row
-from experiments.common import columns, computed, config
-from experiments.msmix import METHODS, NOTES, PAPER, dataset_columns
 
 # ours, but for the defaults 0.2, (0.7, 0.5), 2.0, 4 and 6 (Sec. 4.3) and the ratios 10 % and 20 % (Sec. 4.7)
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # delta, Fig. 5(a)

@@ -1,12 +1,13 @@
 """A table of the user's own data set (`--dataset-from DIR`): the backbones and methods of MS-Mix's Table 1, with the
 hyperparameters of the nearest published data set. There is nothing to compare with, and nothing is claimed."""
 
+from bench.experiments.common import columns, config, settings
+from bench.experiments.msmix import BACKBONES, METHODS
+
 from bench.data.own import register
 from bench.matrix import Experiment, Row
 from bench.metrics import METRICS
 from bench.registry import names
-from experiments.common import columns, config, settings
-from experiments.msmix import BACKBONES, METHODS
 
 _SHOWN = {
     "msena": ("has0_acc2", "non0_acc2", "has0_f1", "non0_f1", "acc5", "acc7", "mae", "corr"),

@@ -1,7 +1,8 @@
 """PowMix: A Versatile Regularizer for Multimodal Sentiment Analysis (paper 001): tables."""
 
+from bench.experiments.common import columns, config
+
 from bench.matrix import Column, Config, Experiment, Row
-from experiments.common import columns, config
 
 PAPER = "powmix"
 

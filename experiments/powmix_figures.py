@@ -1,8 +1,9 @@
 """PowMix (paper 001): figures. Axis values that its text does not give are ours."""
 
+from bench.experiments.common import columns
+from bench.experiments.powmix import NOTES, PAPER, mosei
+
 from bench.matrix import Experiment, Row
-from experiments.common import columns
-from experiments.powmix import NOTES, PAPER, mosei
 
 INTERVALS = ((2, 4), (2, 8), (4, 6), (2, 16), (6, 8))  # U(a, b) of Fig. 3, all in the text, best first
 MIXED = (16, 32, 64, 128, 256, 512, 1024, 2048)  # n_O of Fig. 4; 2^6 and 2^10 are ours

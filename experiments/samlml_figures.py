@@ -1,8 +1,9 @@
 """SAM-LML (paper 003): figures. Figures 1, 2 and 5 are an example and diagrams."""
 
+from bench.experiments.common import computed as computed_columns
+from bench.experiments.samlml import NOTES, PAPER, SYSTEM, run, switches, table_of
+
 from bench.matrix import Experiment, Row
-from experiments.common import computed as computed_columns
-from experiments.samlml import NOTES, PAPER, SYSTEM, run, switches, table_of
 
 NOISED = (7, 17, 18, 35, 41)  # columns replaced by noise in Fig. 3; for Fig. 6 the text names none (ours: the same)
 EPOCH_LOSS = "mean over the steps of an epoch, the first and the last"

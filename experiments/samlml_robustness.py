@@ -1,8 +1,9 @@
 """SAM-LML (paper 003): tables of incomplete, noisy and unaligned data."""
 
+from bench.experiments.common import RATES
+from bench.experiments.samlml import DATASETS, NOTES, PAPER, SYSTEM, proposed, run, table_of
+
 from bench.matrix import Experiment, Row
-from experiments.common import RATES
-from experiments.samlml import DATASETS, NOTES, PAPER, SYSTEM, proposed, run, table_of
 
 
 def table5() -> Experiment:

@@ -1,7 +1,8 @@
 """SLaD: Sub-modal Label-aware Disentanglement (paper 002). Text and audio only."""
 
+from bench.experiments.common import columns, computed, config
+
 from bench.matrix import Column, Config, Experiment, Row
-from experiments.common import columns, computed, config
 
 PAPER = "slad"
 SYSTEM = "SLaD"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench.experiments.common import config
 
 from bench import registry
 from bench.data.dataset import load
@@ -19,7 +20,6 @@ from bench.models.base import Inputs
 from bench.seeds import numpy_stream, stream_seed
 from bench.train.loop import Streams, fit
 from bench.train.protocol import Protocol, from_params
-from experiments.common import config
 
 SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}  # for tests of a step: the same code, fewer layers
 

@@ -20,7 +20,7 @@ SIDE = 9  # points per axis of a planted landscape
 
 def experiment(artefact: str) -> Experiment:
     """A figure of the papers, as they define it."""
-    from experiments import all_experiments
+    from bench.experiments import all_experiments
 
     return all_experiments()[artefact]
 

@@ -1,11 +1,11 @@
 """Parameter totals of the systems in their published configurations, text encoder excluded."""
 
 import pytest
+from bench.experiments.common import settings
 
 from bench import registry
 from bench.models.base import Inputs
 from bench.train.protocol import from_params
-from experiments.common import settings
 
 SHAPES = {  # text, audio, vision
     "mosi": ((50, 768), (50, 5), (50, 20)),

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments import all_experiments
 
 from bench.analysis import reported
 from bench.analysis.cells import KEY, as_fraction, by_key
@@ -24,7 +25,6 @@ from bench.analysis.claims import (
 from bench.analysis.claims.verdict import FALSE, MISSING, OPEN, TRUE, conjunction, of_claim, of_group, shown
 from bench.errors import BenchError
 from benchmarks import null_claims
-from experiments import all_experiments
 
 SEEDS = (1111, 1112, 1113, 1114, 1115)
 METHODS = ("plain", "PowMix", "MS-Mix")

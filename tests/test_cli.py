@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.experiments import select
 
 from bench.cli import main
 from bench.data.tools import write_synthetic
@@ -18,7 +19,6 @@ from bench.manifest import read_manifest, write_manifest
 from bench.plan import make_plan
 from bench.store import Store
 from bench.suites import suite
-from experiments import select
 
 ROOT = Path(__file__).parents[1]
 

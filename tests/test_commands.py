@@ -8,6 +8,7 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 
 import pytest
+from bench.experiments import select
 
 from bench import registry, sources
 from bench.cli import main
@@ -24,7 +25,6 @@ from bench.terminal import progress
 from bench.terminal.arguments import parser
 from bench.terminal.progress import Progress
 from bench.train.protocol import Protocol
-from experiments import select
 
 # --- --only ----------------------------------------------------------------------------------------------------------
 

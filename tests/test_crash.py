@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.errors import BenchError
+from bench.interpreter import command
 from bench.launch import local, process, worker
 from bench.launch.worker import AGAIN, BUSY, Outcome, Task
 from bench.matrix import Job
@@ -90,8 +91,7 @@ def alive(pid):
 def test_a_worker_whose_launcher_is_gone_ends(tmp_path):
     mine, theirs = process.socket.socketpair()
     p = subprocess.Popen(
-        [process.sys.executable, "-c", process._START, str(theirs.fileno()), str(os.getpid()), json.dumps(process.sys.path)],
-        pass_fds=[theirs.fileno()],
+        command(process._START, str(theirs.fileno()), str(os.getpid())), pass_fds=[theirs.fileno()],
     )
     theirs.close()
     time.sleep(0.5)

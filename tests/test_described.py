@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from bench.experiments import all_experiments
+from bench.experiments.common import config
 from torch.nn import functional as F
 
 from bench import registry
 from bench.cli import main
 from bench.models import mboost, mgcl
 from bench.models.base import Inputs
-from experiments import all_experiments
-from experiments.common import config
 
 INPUTS = Inputs((7, 8), (7, 5), (7, 6))
 SMALL = {"encoder": "none", "d": 10, "layers": (1, 1, 1)}

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from bench.experiments import method_pages
 
 from bench.terminal.arguments import parser
-from experiments import method_pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

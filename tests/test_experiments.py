@@ -9,6 +9,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
+from bench.experiments import all_experiments, common, differences, samlml
 
 from bench import estimate, registry
 from bench.analysis.claims import ledger
@@ -26,7 +27,6 @@ from bench.report.verdict import Reported
 from bench.selectors import selects
 from bench.store import Store
 from bench.train.protocol import Protocol, from_params
-from experiments import all_experiments, common, differences, samlml
 from tests.conftest import ROOT
 
 EXPERIMENTS = all_experiments()
@@ -310,7 +310,7 @@ def test_settings_tables_hold_our_configuration_and_it_is_the_papers():
 
 def test_papers_modules_load_fast_and_without_torch():
     code = ("import resource, sys, numpy; b = resource.getrusage(resource.RUSAGE_SELF).ru_utime;"
-            "import experiments; n = len(experiments.all_experiments());"
+            "import bench.experiments; n = len(bench.experiments.all_experiments());"
             "print(n, 'torch' in sys.modules, resource.getrusage(resource.RUSAGE_SELF).ru_utime - b)")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     out = run.stdout.split()
@@ -333,7 +333,7 @@ def test_plan_of_everything_prints_totals_in_time(tmp_path):
 
 
 def test_missing_components_are_not_run_and_raise_nothing(monkeypatch):
-    from experiments.common import config
+    from bench.experiments.common import config
 
     names = registry.names
     monkeypatch.setattr(registry, "names", lambda kind: tuple(n for n in names(kind) if n not in ("samlml", "sims")))

@@ -239,7 +239,7 @@ def test_a_file_in_the_wrong_place_is_found(tmp_path, place, folder, line):
 
 
 def test_sims_v2_is_a_dataset_of_its_own(tmp_path):
-    from experiments.common import settings
+    from bench.experiments.common import settings
 
     data = content()
     for part in data.values():

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments import all_experiments
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d import Axes3D
 from scipy import stats
@@ -20,7 +21,6 @@ from bench.report.plots import render
 from bench.report.records import Figure
 from bench.selectors import selects
 from bench.store import Store
-from experiments import all_experiments
 from tests import planted, planted_figures
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

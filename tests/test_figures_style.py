@@ -8,13 +8,13 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from bench.experiments import all_experiments
 from matplotlib.colors import to_rgb
 from scipy.spatial import Delaunay
 
 from bench.mixers.illustrate import generate
 from bench.report.build import build
 from bench.report.plots import style
-from experiments import all_experiments
 from tests import planted_figures
 from tests.chromium import BINARY, Chromium
 

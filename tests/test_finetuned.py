@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bench.experiments.common import settings
 from torch import nn
 
 from bench import registry
@@ -9,7 +10,6 @@ from bench.models.base import Inputs
 from bench.train.loop import criterion, step_losses
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol, from_params
-from experiments.common import settings
 
 pytest.importorskip("transformers")
 

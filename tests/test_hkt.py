@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bench.experiments.common import settings
 
 from bench.errors import BenchError
 from bench.models.base import Inputs
@@ -10,7 +11,6 @@ from bench.models.parts.cost import operations, parameters_by_paper
 from bench.models.parts.text import Hidden
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol, from_params
-from experiments.common import settings
 
 
 def make(dataset="ur_funny", length=64, **params):

@@ -5,12 +5,12 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+from bench.experiments import differences
+from bench.experiments.common import FOLDER, config, mixer_params, sections, settings, toml
 
 from bench import registry
 from bench.data.dataset import spec
 from bench.train.protocol import Protocol, from_params
-from experiments import differences
-from experiments.common import FOLDER, config, mixer_params, sections, settings, toml
 
 FILES = ("msena", "finetuned", "systems", "msmix", "powmix", "slad", "samlml", "cpsl")
 BASELINES = tuple(p.stem for p in sorted((FOLDER / "baselines").glob("*.toml")))

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from bench.experiments.common import settings
 
 from bench import registry
 from bench.data.dataset import load
@@ -16,7 +17,6 @@ from bench.store import Store, read_json
 from bench.train.loop import Diverged, epoch_batches, step_losses
 from bench.train.protocol import Protocol
 from bench.train.step import stage_losses
-from experiments.common import settings
 from tests.golden import cell_config, cells
 
 DATASETS = ("mosi", "mosei", "sims")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bench.experiments.common import config
 
 from bench.errors import BenchError
 from bench.launch.local import device_slots, run_jobs
 from bench.matrix import Job
 from bench.store import Store, read_json
-from experiments.common import config
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from bench.experiments.common import config
 
 from bench.errors import BenchError
 from bench.models.base import Inputs
 from bench.models.mag import Model, Params
-from experiments.common import config
 
 pytest.importorskip("transformers")
 SIMS = Inputs(text=(39, 768), audio=(400, 33), vision=(55, 709))

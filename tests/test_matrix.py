@@ -3,13 +3,13 @@
 import time
 
 import pytest
+from bench.experiments import all_experiments, select
+from bench.experiments.common import config
 
 from bench import registry
 from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, canonical, expand
 from bench.seeds import numpy_stream, stream_seed
-from experiments import all_experiments, select
-from experiments.common import config
 
 
 def small(**changes):
@@ -106,6 +106,6 @@ def test_read_wing_never_imports_torch():
     import subprocess
     import sys
 
-    code = ("import sys, bench.matrix, bench.plan, bench.store, bench.cli, bench.api, bench.terminal.plans, bench.terminal.checks, experiments;"
-            "experiments.all_experiments(); sys.exit('torch' in sys.modules)")
+    code = ("import sys, bench.matrix, bench.plan, bench.store, bench.cli, bench.api, bench.terminal.plans, bench.terminal.checks, bench.experiments;"
+            "bench.experiments.all_experiments(); sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

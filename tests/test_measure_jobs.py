@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments import all_experiments, select
+from bench.experiments.common import computed
 
 from bench.analysis.grid import make_grid
 from bench.analysis.results import Results
@@ -23,8 +25,6 @@ from bench.report.tables import make_table
 from bench.report.verdict import Reported
 from bench.store import Store, read_json
 from bench.suites import suite
-from experiments import all_experiments, select
-from experiments.common import computed
 from tests.golden import cell_config
 
 LABELS = {"split": "train", "bins": 13, "range": [-3.0, 3.0], "smoothing": 0.01, "seed": 0}

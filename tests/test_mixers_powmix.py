@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from bench.experiments.common import config
 from torch.testing import assert_close
 
 from bench.errors import BenchError
 from bench.mixers import manifold, powmix
 from bench.mixers.sampling import redrawn_masks, sparse_masks
-from experiments.common import config
 
 DIMS = {"text": (4,), "audio": (3,), "vision": (2, 3)}
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from bench.experiments.common import config
 
 from bench.data.dataset import load
 from bench.job import assemble
 from bench.matrix import Job
 from bench.models import mmin
 from bench.models.base import Inputs
-from experiments.common import config
 
 SHAPES = {"text": (9, 12), "audio": (9, 4), "vision": (9, 5)}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bench.experiments import select
 
 from bench import api, modalities, registry
 from bench.analysis.grid import make_grid
@@ -24,7 +25,6 @@ from bench.predict import predict
 from bench.store import WEIGHTS, Store
 from bench.suites import suite
 from bench.train.capturable import host_reads
-from experiments import select
 from tests.golden import cell_config
 
 QUICK = ("misa", "mag", "samlml")  # means over time, words, reads keep_*; all others with the long tests

@@ -39,15 +39,16 @@ def files() -> list[str]:
     kept = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True)
     if kept.returncode:
         pytest.skip("needs a git checkout")
-    parts = ("bench/", "experiments/", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+    parts = ("bench/", "experiments/", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
     return [n for n in kept.stdout.splitlines() if n.startswith(parts) and (ROOT / n).is_file()]
 
 
 def test_everything_that_is_read_is_in_the_wheel(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {n for n in files() if n.startswith(("bench/", "experiments/"))}
-    documents = {"experiments/reported/README.md"}  # for readers of the tree
+    wanted = {f"bench/{n}" if n.startswith("experiments/") else n for n in files() if n.startswith(("bench/", "experiments/"))}
+    documents = {"bench/experiments/reported/README.md"}  # for readers of the tree
     assert wanted - inside <= documents
+    assert {n.split("/")[0] for n in inside if ".dist-info/" not in n} == {"bench"}  # takes no other name of the user's
 
 
 def test_the_installed_wheel_runs_in_an_empty_folder(wheel, tmp_path):
@@ -65,7 +66,7 @@ def test_the_installed_wheel_runs_in_an_empty_folder(wheel, tmp_path):
     def bench(*arguments: str, code: int = 0) -> str:
         return quiet(str(tmp_path / "venv" / "bin" / "bench"), *arguments, cwd=here, env=env, code=code)
 
-    where = quiet(str(python), "-c", "import bench, experiments; print(bench.__file__, experiments.__file__)", cwd=here, env=env)
+    where = quiet(str(python), "-c", "import bench.experiments; print(bench.__file__, bench.experiments.__file__)", cwd=here, env=env)
     assert where.count(str(tmp_path / "venv")) == 2
     hashed = quiet(str(python), "-c", "from bench.environment import code; print(code())", cwd=here, env=env)
     assert code_hash() in hashed and "'commit': None" in hashed

@@ -33,8 +33,9 @@ def examples(folder: Path) -> list[Path]:
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch):
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    from bench.experiments import all_experiments, common
+
     from bench.analysis import reported
-    from experiments import all_experiments, common
 
     def forget():
         plugins.forget()
@@ -73,8 +74,9 @@ def test_components_are_found_with_their_versions_and_spaces(mine):
     plugins.use(mine)
     assert "swap" in registry.names("mixers") and "meanpool" in registry.names("models") and "reviews" in registry.names("datasets")
     assert registry.version("mixers", "swap") == 1
+    from bench.experiments.common import config
+
     from bench import spaces
-    from experiments.common import config
 
     c = config("mine", "meanpool", "mosi", "swap")
     assert c.train["lr"] == 1e-3 and c.versions["mixer"] == 1
@@ -117,7 +119,7 @@ def test_new_writes_what_works(tmp_path, capsys):
     assert main(["new", "experiment", "ours", "--in", str(tmp_path / "own")]) == 0
     assert main(["new", "dataset", "ourdata", "--in", str(tmp_path / "own")]) == 0
     plugins.forget()
-    from experiments import all_experiments
+    from bench.experiments import all_experiments
 
     all_experiments.cache_clear()
     assert "ours-t1" in all_experiments() and "ourdata" in registry.names("datasets")
@@ -195,7 +197,7 @@ def test_an_installed_package_registers_its_folder(mine, tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bench.plugins]\nmine = my_package\n\n[bench.mixers]\nsolo = my_package.mixers.swap\n")
-    code = "from bench import registry; from experiments import all_experiments; print('swap' in registry.names('mixers'), 'solo' in registry.names('mixers'), 'mine-t1' in all_experiments())"
+    code = "from bench import registry; from bench.experiments import all_experiments; print('swap' in registry.names('mixers'), 'solo' in registry.names('mixers'), 'mine-t1' in all_experiments())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"})
     assert done.stdout.split() == ["True", "True", "True"], done.stderr

@@ -7,12 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from bench.experiments import all_experiments
 
 from bench import cli
 from bench.cli import main
 from bench.errors import BenchError
 from bench.terminal.arguments import parser
-from experiments import all_experiments
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench.experiments import PAPERS, all_experiments, select
 
 from bench import api, encoders
 from bench.data.baselines import baselines
 from bench.data.dataset import load
 from bench.store import Store
 from bench.suites import suite
-from experiments import PAPERS, all_experiments, select
 
 ROOT = Path(__file__).parents[1]
 FROZEN, TUNED = {"tfn", "lmf", "mult"}, {"misa", "almt", "glomo"}

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from bench.experiments import select
 
 from bench import trails
 from bench.cli import main
@@ -18,7 +19,6 @@ from bench.store import Store, read_json
 from bench.suites import suite
 from bench.trails import Trail, Trial
 from bench.verify import merge, verify
-from experiments import select
 from tests import planted
 from tests.fuzz_stored import finish, outcome
 

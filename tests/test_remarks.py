@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from bench.experiments import all_experiments, unrun
 from rich.console import Console
 
 from bench import registry
@@ -15,7 +16,6 @@ from bench.report.build import build
 from bench.report.tables import make_table
 from bench.report.verdict import BEYOND, Reported
 from bench.terminal.plans import _print_remarks
-from experiments import all_experiments, unrun
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bench.experiments import all_experiments, select
 
 from bench.data.dataset import load
 from bench.errors import BenchError
@@ -17,7 +18,6 @@ from bench.suites import suite
 from bench.train.loop import criterion, predict, step_losses
 from bench.train.optim import build_optimiser
 from bench.train.protocol import Protocol
-from experiments import all_experiments, select
 from tests.formats import table
 
 pytest.importorskip("transformers")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.experiments import all_experiments
 
 from bench import registry, spaces
 from bench.analysis.tuning import expected_best, running_best
@@ -22,7 +23,6 @@ from bench.seeds import FIELD_SEEDS
 from bench.store import Store, read_json
 from bench.trails import of_cell, read_all, unequal
 from bench.tune import FIRST_SEED, RUNGS, SAMPLERS, seeds, tune
-from experiments import all_experiments
 from tests.golden import cell_config
 
 ROOT = Path(__file__).parents[1]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments import select
 
 from bench import api
 from bench.analysis.results import Cell
@@ -15,7 +16,6 @@ from bench.suites import suite
 from bench.terminal.trials import print_trails
 from bench.trails import read_all
 from bench.tune import tune
-from experiments import select
 from tests.planted import env, finish
 
 METRICS = ("non0_acc2", "has0_acc2", "non0_f1", "has0_f1", "acc5", "acc7", "mae", "corr", "avg", "loss")

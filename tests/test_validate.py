@@ -132,9 +132,10 @@ def test_a_failure_is_forgotten_with_its_circumstances(tmp_path):
 
 
 def test_a_job_that_ran_into_a_time_limit_is_tried_again_under_a_longer_one(tmp_path):
+    from bench.experiments import select
+
     from bench.plan import make_plan
     from bench.suites import suite
-    from experiments import select
 
     store, chosen = Store(tmp_path), select(["msmix-t1"])
     jobs = [j for j in make_plan(chosen, suite("quick"), store, only="synthetic-mosi/lmf+none").jobs]

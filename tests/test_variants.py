@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments import select
 
 from bench import api
 from bench.analysis.results import Results
@@ -25,7 +26,6 @@ from bench.report.verdict import Reported
 from bench.settings import current, difference, full, short_name, variant_name
 from bench.store import Store
 from bench.suites import suite
-from experiments import select
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

@@ -4,13 +4,13 @@ import re
 from dataclasses import replace
 
 import pytest
+from bench.experiments import all_experiments
 
 from bench.report.build import build
 from bench.report.latex import escape
 from bench.report.layout import layout_of
 from bench.report.sections import provenance_rows
 from bench.report.words import count, fields, plain, pretty
-from experiments import all_experiments
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

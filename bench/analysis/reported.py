@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import plugins
+from bench import EXPERIMENTS, plugins
 from bench.errors import BenchError
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "reported"
+FOLDER = EXPERIMENTS / "reported"
 PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")
 KEY = ("artefact", "dataset", "backbone", "method", "variant", "metric")  # identifies a cell
 FLAGS = ("elsewhere", "bold", "underline")

@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench import EXPERIMENTS
 from bench.data.contents import Dataset
 from bench.data.spec import MODALITIES, SPLITS
 from bench.errors import BenchError
@@ -13,7 +14,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-TABLE = Path(__file__).parents[2] / "experiments" / "variants.toml"
+TABLE = EXPERIMENTS / "variants.toml"
 _WIDTHS = {"text": "text", "audio": "word_audio", "vision": "word_vision"}
 _KEYS = {"dataset", "title", "format", "sizes", "text", "audio", "vision", "source", "unconfirmed", "note"}
 

@@ -7,7 +7,6 @@ everywhere. A worker that dies says by its exit what killed it, so a crash is ch
 import contextlib
 import copy
 import ctypes
-import json
 import os
 import queue
 import signal
@@ -19,12 +18,13 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bench.interpreter import command
 from bench.launch import warm
 from bench.launch.worker import Outcome, Task, run_task
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PR_SET_NAME = 15
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; serve([int(n) for n in sys.argv[1].split(chr(44))], int(sys.argv[2]))"
+_START = "from bench.launch.process import serve; serve([int(n) for n in sys.argv[1].split(chr(44))], int(sys.argv[2]))"
 _STARTUP = 120.0  # seconds that a worker may take for what comes before a job's time limit begins: imports, the data file
 _GRACE = 10.0  # seconds past a limit after which a worker that does not answer is killed
 
@@ -43,7 +43,7 @@ class Worker:
         try:
             self.process: Any = None if fresh or device or seats > 1 else _forked(pairs[0][1], env)
             self.process = self.process or subprocess.Popen(
-                [sys.executable, "-c", _START, numbers, str(os.getpid()), json.dumps(sys.path)],
+                command(_START, numbers, str(os.getpid())),
                 stdin=subprocess.DEVNULL, stdout=sys.__stderr__.fileno() if _usable(sys.__stderr__) else subprocess.DEVNULL,
                 env=env, pass_fds=[theirs.fileno() for _, theirs in pairs],
             )

@@ -24,7 +24,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from bench.launch.process import serve; from bench.launch.warm import nurse; nurse(int(sys.argv[1]), int(sys.argv[2]), serve)"
+from bench.interpreter import command
+
+_START = "from bench.launch.process import serve; from bench.launch.warm import nurse; nurse(int(sys.argv[1]), int(sys.argv[2]), serve)"
 _PARENT_DIED, _SUBREAPER = 1, 36  # prctl: a signal then; orphans below this process become its children
 _PATIENCE = 120.0  # seconds in which the nursery must have imported everything
 _lock = threading.Lock()
@@ -79,7 +81,7 @@ class Nursery:
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path)], env=env,
+                command(_START, str(theirs.fileno()), str(os.getpid())), env=env,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
             )
         finally:

@@ -47,9 +47,14 @@ def _mixer(size: int, mixes: int | None, generated: int) -> Mixer:
     return powmix.Mix(powmix.Params(n_mixed=generated, **between), dims, 1.0)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The points of each picture, to standard output; what is wanted comes as JSON."""
     wanted = json.load(sys.stdin)
     buffer = io.BytesIO()
     pictures = [generate(wanted["points"], n, wanted["generated"], wanted["seed"]) for n in wanted["mixes"]]
     np.savez_compressed(buffer, **{str(k): p.numpy() for k, p in enumerate(pictures)})
     sys.stdout.buffer.write(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    main()

@@ -50,7 +50,7 @@ def _code(config: Config, name: str) -> str:
 
 
 def _file(e: Experiment, config: Config, name: str, value: Any) -> str:
-    from experiments.common import origin
+    from bench.experiments.common import origin
 
     return origin(e.paper, config, name, value)
 
@@ -58,7 +58,7 @@ def _file(e: Experiment, config: Config, name: str, value: Any) -> str:
 @cache
 def _suite_gives(artefact: str, suite_name: str) -> frozenset[tuple[str, str]]:
     """The (setting, value) pairs in which a suite changes an artefact's cells."""
-    from experiments import all_experiments
+    from bench.experiments import all_experiments
 
     try:
         adapt = suite(suite_name).adapt

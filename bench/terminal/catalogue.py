@@ -102,7 +102,7 @@ def _settings(room: str, path: Path, cls: str):
 
 def _published(name: str) -> Iterator[str]:
     """What runs of a backbone set on each dataset, and on whose authority."""
-    from experiments.common import settings
+    from bench.experiments.common import settings
 
     for dataset in registry.names("datasets"):
         if spec(dataset).nearest:
@@ -119,8 +119,8 @@ def _published(name: str) -> Iterator[str]:
 
 def _of_papers(name: str) -> Iterator[str]:
     """What the papers' runs of a mixer set, and on whose authority."""
-    from experiments import PAPERS
-    from experiments.common import mixer_params, toml
+    from bench.experiments import PAPERS
+    from bench.experiments.common import mixer_params, toml
 
     for paper in PAPERS:
         section = toml("mixers").get(paper, {})

@@ -88,9 +88,9 @@ def print_doctor(data_dir: Path | None) -> int:
     import torch
 
     from bench import environment
+    from bench.experiments import select
     from bench.plan import make_plan
     from bench.suites import suite
-    from experiments import select
 
     out = console()
     code = environment.code()

@@ -12,7 +12,7 @@ _FOLDERS = {"--data", "--results", "--out", "--plugins", "--dataset-from", "--co
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
     """The text to evaluate, or to keep in a file that the shell reads."""
-    from experiments import all_experiments
+    from bench.experiments import all_experiments
 
     verbs = dict(_verbs(parser))
     names = [*registry.names("models"), *registry.names("mixers"), *registry.names("datasets")]

@@ -30,7 +30,7 @@ def find(store: Store, name: str) -> Job:
 
 def uses(store: Store, job: Job) -> list[tuple[str, Experiment, Row]]:
     """(suite, artefact, row) of every table and figure, as they were run, that a job's config stands in."""
-    from experiments import select
+    from bench.experiments import select
 
     return [
         (name, e, row)

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.interpreter import command
 from bench.launch.sessions import RUNNING, Session, held, sessions
 from bench.store import Store
 from bench.terminal.console import clock, console, table
@@ -67,7 +67,7 @@ def detach(arguments: Sequence[str], results: Path) -> int:
         raise BenchError(f"cannot write {log}: {str(e.strerror).lower()}; choose another folder with --results") from None
     with file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench", *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            command("from bench.cli import main; sys.exit(main())", *arguments), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             env={**os.environ, "BENCH_DETACHED_LOG": str(log)}, start_new_session=True,
         )
     until = time.monotonic() + _PATIENCE

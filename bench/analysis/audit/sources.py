@@ -7,17 +7,17 @@ arguments until 2021, and the versions of the table differ in it.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import fisher_exact
 
+from bench import EXPERIMENTS
 from bench.analysis.audit.finding import Finding, some
 from bench.analysis.cells import SCORES, groups, half_unit, label, orientation, paper
 from bench.selectors import Cell
 
-REFERENCE = Path(__file__).parents[3] / "experiments" / "reported" / "msena_reference.csv"
+REFERENCE = EXPERIMENTS / "reported" / "msena_reference.csv"
 QUOTING = ("msmix", "powmix")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bench import plugins
+from bench import EXPERIMENTS, plugins
 from bench.errors import BenchError
 
 try:
@@ -26,7 +26,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-FOLDER = Path(__file__).parents[3] / "experiments" / "claims"
+FOLDER = EXPERIMENTS / "claims"
 PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")
 
 KINDS = {

@@ -4,16 +4,14 @@ import io
 import json
 import os
 import subprocess
-import sys
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.spatial import ConvexHull
 
-import bench
+from bench.interpreter import command
 from bench.report.plots.parts import EMPTY_HEIGHT, legend, not_run, sheet
 from bench.report.plots.style import INK, look
 from bench.report.plots.view import Drawing, View, sentences
@@ -53,10 +51,9 @@ def _method(mixes: int | None, points: int) -> str:
 @lru_cache(maxsize=4)
 def generated(wanted: str) -> tuple[tuple[np.ndarray, ...], str]:
     """(pictures, ""), or ((), why there are none). A program of its own, because a report does not import torch."""
-    path = os.pathsep.join(filter(None, (str(Path(bench.__file__).parent.parent), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-m", "bench.mixers.illustrate"], input=wanted.encode(), capture_output=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        command("from bench.mixers.illustrate import main; main()"), input=wanted.encode(), capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
         return (), (done.stderr.decode(errors="replace").strip().splitlines() or ["the mixers did not run"])[-1]
