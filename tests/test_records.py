@@ -125,6 +125,16 @@ def test_verify_recomputes_and_finds_what_was_sealed_with_care(tmp_path):
     (store.folder(twin) / "predictions.npz").write_bytes(files["predictions.npz"])
     write_json(store.folder(twin) / "metrics.json", records.sealed(content, files))
     assert "the same predictions as" in dict(verify(store).wrong)[twin.folder]
+    for one in (j, twin):  # and without them, so that nothing but the numbers can tell
+        (store.folder(one) / "predictions.npz").unlink()
+    files.pop("predictions.npz")
+    for loss, found in ((0.5, ["the same numbers as"]), (None, [])):
+        values = {k: {**content[k], "loss": loss} for k in ("valid", "test")}
+        for one in (j, twin):
+            kept = {n: (store.folder(one) / n).read_bytes() for n in files}
+            write_json(store.folder(one) / "metrics.json", records.sealed({**content, **values, "digests": {}}, kept))
+        wrong = [reason for where, reason in verify(store).wrong if where == twin.folder]
+        assert [w[: len(f)] for w, f in zip(wrong, found, strict=True)] == found  # accuracies alone may well be equal
 
 
 def test_the_verb(tmp_path, capsys):
