@@ -2,7 +2,8 @@
 
 official    the file's sha256 is a published one: that of bench/data/datasets, or of a list that users extend,
             experiments/provenance.toml
-unlisted    a real file of a format for which nobody has published a hash
+unlisted    a real file of a format for which nobody has published a hash, with about as many samples as the published data
+            set has (bench/data/dataset.py)
 custom      any other real file
 synthetic   generated
 """

@@ -301,6 +301,6 @@ def test_plans_and_doctor_tell_what_a_file_is(tmp_path, capsys):
     put(tmp_path / "data/SIMS/unaligned_39 (1).pkl", content())
     assert main(["doctor", "--data", str(tmp_path / "data")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "+ mosi/unaligned: synthetic" in said and "+ mosi/word: unlisted" in said
+    assert "+ mosi/unaligned: synthetic" in said and "+ mosi/word: custom" in said
     assert "aligned_50.pkl: not a pickle (it starts with b'<!DOCTYPE html>'): a web page" in said
     assert "unaligned_39 (1).pkl: move or rename it" in said

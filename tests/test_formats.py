@@ -53,7 +53,7 @@ def bert(tmp_path_factory):
 def test_a_word_file_is_read_as_it_is(word, file):
     data = word_content()
     ds = word(data, file)
-    assert (ds.provenance, ds.format, ds.ids("valid"), ds.aligned) == ("unlisted", "word", ["dev[0]", "dev[1]"], True)
+    assert (ds.provenance, ds.format, ds.ids("valid"), ds.aligned) == ("custom", "word", ["dev[0]", "dev[1]"], True)
     assert ds.strings("train")["words"] == [s[0][0] for s in data["train"]]
     assert ds.raw_text("train")[1] == "a good movie"
     arrays = ds.splits["train"]

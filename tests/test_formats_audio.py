@@ -231,7 +231,7 @@ def test_every_file_counts_for_the_hash(corpus):
     second = load("mosi", "audio", corpus.folder, first.folder.parent)
     assert first.sha256 != second.sha256 and second.splits["train"]["wave"][-60] == 6
     assert load("mosi", "audio", corpus.folder, first.folder.parent).sha256 == second.sha256
-    assert first.provenance == "unlisted" and locate("mosi", "audio", corpus.folder).name == "label.csv"
+    assert first.provenance == "custom" and locate("mosi", "audio", corpus.folder).name == "label.csv"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from bench import provenance
 from bench.analysis.results import Results
+from bench.data import dataset
 from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.matrix import Config, Job
@@ -52,6 +54,15 @@ def test_a_damaged_list_is_named_in_one_line(own_list, text, message):
     with pytest.raises(BenchError, match=message) as error:
         of_file("mosi", "word", HASH)
     assert str(own_list) in str(error.value) and "\n" not in str(error.value).strip()
+
+
+def test_a_part_of_a_data_set_is_nobodys_published_file():
+    """Formats without a published hash: five clips under MOSI's name are not compared with reported numbers."""
+    published = {"train": 1284, "valid": 229, "test": 686}
+    for counts, whole in (((1284, 229, 686), True), ((1283, 214, 686), True), ((1300, 213, 686), True), ((3, 2, 2), False),
+                          ((642, 115, 343), False), ((1284, 229, 1372), False)):
+        splits = {s: {"label": np.zeros(n)} for s, n in zip(published, counts)}
+        assert dataset._whole(published, splits) == whole, counts
 
 
 def test_plan_and_loader_agree(tmp_path, own_list):

@@ -7,8 +7,10 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +21,13 @@ from bench.data.recognise import instead
 from bench.data.spec import SPLITS, DatasetSpec, FeatureFile
 from bench.data.unpickle import load_pickle
 from bench.errors import DataError, TransientDataError
-from bench.provenance import OFFICIAL, SYNTHETIC, of_file
+from bench.provenance import CUSTOM, OFFICIAL, SYNTHETIC, UNLISTED, of_file
 
 _READERS = {"msena": msena, "word": word, "hkt": hkt, "audio": audio}
 ALLOW_LEAK = "BENCH_ALLOW_LEAK"  # "1": as --allow-leak, for the workers too
 LEAK = "allowed to leak: "  # how the warnings begin that only --allow-leak lets through
 _SYNTHETIC, _FULL = "synthetic-", "-full"
+_DROPPED = 0.05  # share of the published samples that a variant of a file may lack
 
 
 def spec(name: str) -> DatasetSpec:
@@ -102,7 +105,10 @@ def load(
     leaks = meta.get("leaks", [])
     if leaks and not (os.environ.get(ALLOW_LEAK) == "1" if allow_leak is None else allow_leak):
         raise DataError(f"{path}: {'; '.join(leaks)}; mend the splits, or say --allow-leak to go on, which reports show")
+    splits = {s: mapped(folder, s) for s in SPLITS}
     provenance = SYNTHETIC if meta["synthetic"] else of_file(known.name, features, sha256, file.sha256)
+    if provenance == UNLISTED and known.sizes_published and not _whole(known.sizes, splits):
+        provenance = CUSTOM  # nobody's published file, hash or not
     return Dataset(
         name=name,
         spec=known,
@@ -110,7 +116,7 @@ def load(
         provenance=provenance,
         sha256=meta["digest"] if is_synthetic(name) else sha256,
         path=path,
-        splits={s: mapped(folder, s) for s in SPLITS},
+        splits=splits,
         warnings=(*meta["warnings"], *(f"{LEAK}{line}" for line in leaks)),
         leaks=tuple(leaks),
         nan=meta["nan"],
@@ -118,6 +124,11 @@ def load(
         text_encoder=meta.get("text_encoder", ""),
         steps=meta.get("steps", {}),
     )
+
+
+def _whole(published: Mapping[str, int], splits: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a file has about as many samples as the published data set: variants drop a few, a part of it many."""
+    return abs(sum(len(a["label"]) for a in splits.values()) / sum(published.values()) - 1) <= _DROPPED
 
 
 @lru_cache
