@@ -4,6 +4,7 @@ data, in one clear line; 130 after Ctrl-C."""
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -195,7 +196,7 @@ def _new(args: argparse.Namespace) -> int:
 
     for path in write(args.kind, args.name, args.folder):
         print(path)
-    print(f"next: bench check {args.name} --plugins {args.folder}    (docs/extending.md)")
+    print(f"next: bench check {args.name} --plugins {shlex.quote(str(args.folder))}    (docs/extending.md)")
     return 0
 
 

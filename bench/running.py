@@ -127,7 +127,7 @@ def tune(
 def check_timeout(seconds: float) -> float:
     """A time limit in seconds. Raises BenchError for what is none."""
     if not 0 < seconds <= _LONGEST:  # false for NaN too
-        raise BenchError(f"--timeout takes seconds above 0 and up to {_LONGEST:g}, got {seconds:g}")
+        raise BenchError(f"--timeout takes seconds above 0 and up to {_LONGEST:,.0f} (a year), got {seconds:g}")
     return seconds
 
 

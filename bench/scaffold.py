@@ -1,5 +1,6 @@
 """`bench new`: a working component to start from, and a test of its contract beside it."""
 
+import keyword
 import re
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def write(kind: str, name: str, folder: str | Path) -> list[Path]:
 
     if kind not in KINDS:
         raise BenchError(f"bench new takes {', '.join(KINDS)}, got '{kind}'")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{1,39}", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,39}", name) or keyword.iskeyword(name):
         raise BenchError(f"'{name}' will not do as a name: small letters, digits and _, a letter first")
     if kind != "experiment" and name in registry.names(KINDS[kind]):
         raise BenchError(f"there is a {kind} '{name}' already; choose another name")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row, dataset_name
 
 Selector = Mapping[str, Any]
@@ -69,14 +70,16 @@ class Only:
     """Which jobs --only means: "tfn,lmf" either; given twice, what both mean.
 
     A part is a name or a glob, whatever the case of its letters, of a dataset, backbone, mixer, feature kind, of a row's block,
-    system, method or variant, of "dataset/backbone+mixer", or a job's id or folder. Nothing given: all jobs.
+    system, method or variant, of "dataset/backbone+mixer", or a job's id or folder. Not given: all jobs. Raises BenchError for a text without a name, which would mean them all too.
     """
 
     def __init__(self, given: str | Sequence[str] | None = None) -> None:
         texts = [given] if isinstance(given, str) else list(given or ())
         groups = [tuple(p.strip() for p in t.split(",") if p.strip()) for t in texts]
+        if not all(groups):
+            raise BenchError(f"--only '{texts[groups.index(())]}' names nothing; leave it out for every job")
         self.text = " --only ".join(texts)
-        self._groups = [g for g in groups if g]
+        self._groups = groups
         self._met: set[str] = set()  # parts that meant something
         self._known: set[str] = set()  # names that were there to be meant
 

@@ -6,7 +6,7 @@ Torch-free: the defaults of models and mixers are read from their sources, witho
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -95,6 +95,21 @@ def short_name(settings: Mapping[str, Any]) -> str:
         return ", ".join(parts)
     mark = hashlib.sha256(", ".join(parts).encode()).hexdigest()[:4]  # two long lists may begin alike
     return f"{', '.join(kept)}, {len(parts) - len(kept)} more ({mark})"
+
+
+def apart(configs: Iterable[Config]) -> dict[str, str]:
+    """Config id -> the settings, in a few words, that tell it from the others of its dataset, backbone and mixer; of one
+    that is alone there nothing."""
+    cells: dict[tuple[str, str, str], list[Config]] = {}
+    for c in dict.fromkeys(configs):
+        cells.setdefault((c.dataset, c.backbone, c.mixer), []).append(c)
+    found = {}
+    for several in (s for s in cells.values() if len(s) > 1):
+        settings = [full(c) for c in several]
+        names = dict.fromkeys(k for s in settings for k in s)
+        differ = [k for k in names if any(s.get(k) != settings[0].get(k) for s in settings)]
+        found.update({c.id: short_name({k: s[k] for k in differ if k in s}) for c, s in zip(several, settings)})
+    return found
 
 
 def variant_name(name: str, settings: Sequence[str]) -> str:

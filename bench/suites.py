@@ -147,6 +147,6 @@ SUITES = {
 
 def suite(name: str) -> Suite:
     """A suite by name. Raises BenchError for an unknown one."""
-    if name not in SUITES:
+    if name.casefold() not in SUITES:
         raise BenchError(f"unknown suite '{name}'; known: {', '.join(SUITES)}")
-    return SUITES[name]
+    return SUITES[name.casefold()]

@@ -18,7 +18,7 @@ from bench.data.corruption import parse as parse_corruption
 from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.matrix import Config
-from bench.settings import ROOMS, parse
+from bench.settings import ROOMS, parse, text
 from bench.train.protocol import Protocol, from_params
 
 _TRAIN = {  # (lowest, highest, lowest is allowed) of numbers of the protocol
@@ -47,7 +47,7 @@ def split(setting: str) -> tuple[str, str, Any]:
         kept_modalities(value)
         return "data", name, value
     near = difflib.get_close_matches(room if dot else key, [*ROOMS, "fraction", "features"], 1) or difflib.get_close_matches(key, [modalities.SETTING], 1)
-    hint = f"did you mean '{near[0]}{'.' + name if dot and near[0] in ROOMS else ''}'? " if near else ""
+    hint = f"did you mean '{near[0]}{'.' + name if dot and near[0] in ROOMS else ''}'? " if near and (name or not dot) else ""
     raise BenchError(f"--set cannot change '{key}'; {hint}use train.NAME, backbone.NAME, mixer.NAME, corruption.NAME, fraction, features or {modalities.SETTING}")
 
 
@@ -77,6 +77,10 @@ def check(settings: Sequence[str], cells: Iterable[Config]) -> list[str]:
     another type, out of its range or none of the choices, and for settings that do not go together.
     """
     cells, notes = list(dict.fromkeys(cells)), []
+    values = dict(map(parse, settings))
+    for key, value in map(parse, settings):
+        if values[key] != value:
+            raise BenchError(f"--set {key} is given twice, as {text(value)} and {text(values[key])}")
     if not cells:
         return []
     for setting in settings:
@@ -168,7 +172,7 @@ def _check_value(key: str, value: Any, hint: Any, default: Any) -> None:
         low = 1 if isinstance(default, int) and _SIZES & set(name.split("_")) else 0
     for v in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else (value,):
         if isinstance(v, (int, float)) and not isinstance(v, bool) and not (low <= v <= high and (closed or v > low)):
-            limits = f"{'at least' if closed else 'above'} {low:g}" + (f" and at most {high:g}" if high < 1e6 else "")
+            limits = f"{'at least' if closed else 'above'} {low:g}" + (f" and at most {high:{',.0f' if high > 1 else 'g'}}" if high < 1e6 or v > high else "")
             raise BenchError(f"--set {key}: must be {limits}, got {v:g}")
 
 

@@ -76,7 +76,6 @@ def cells(run: Run) -> list[tuple[str, str]]:
 def job_of(run: Run, backbone: str, mixer: str, seed: int = 1111, **train: Any) -> Job:
     """A cell of msmix-t1 at its published sizes on MOSI-sized generated data, or as the golden tests have it."""
     from bench.experiments.common import config
-
     from tests import golden
 
     if run.tiny:
@@ -468,7 +467,6 @@ def projection(run: Run) -> dict[str, Any]:
     """GPU-hours of the paper suite: every job at its backbone's best measured rate, those without one at the slowest
     measured; early stopping after EPOCHS epochs; encoders at their measured time per sentence."""
     from bench.experiments import select
-
     from bench.plan import make_plan
     from bench.suites import suite
 

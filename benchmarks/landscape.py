@@ -43,8 +43,8 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import numpy as np
     import torch
-    from bench.experiments.common import config
 
+    from bench.experiments.common import config
     from bench.job import run
     from bench.launch.memory import keep_freed_memory
     from bench.matrix import Job

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from bench.experiments import all_experiments
 
 from bench.analysis import reported
 from bench.analysis.agreement import USUAL_RUNS
@@ -31,6 +30,7 @@ from bench.analysis.claims.evidence import ROPE, evidence
 from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Key
 from bench.analysis.claims.runs import Testable, compiled, judge
+from bench.experiments import all_experiments
 from bench.matrix import Experiment, dataset_name
 from bench.measure.needs import point
 from bench.store import Store

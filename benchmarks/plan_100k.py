@@ -54,7 +54,6 @@ print("FOUND" + json.dumps({
 def experiments(figures: int = FIGURES) -> list:
     """The planted noise figures."""
     from bench.experiments.common import config
-
     from bench.matrix import Column, Experiment, Row
 
     found = []

@@ -65,7 +65,6 @@ def measured(jobs: list, workers: int, kind: str) -> dict:
 
 def main() -> None:
     from bench.experiments.common import config
-
     from bench.matrix import Job
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

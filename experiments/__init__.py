@@ -14,10 +14,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from inspect import cleandoc
 
-from bench.experiments import unrun
-
 from bench import plugins
 from bench.errors import BenchError
+from bench.experiments import unrun
 from bench.matrix import Experiment
 
 PAPERS = ("msmix", "powmix", "slad", "samlml", "cpsl")  # in this order; other papers follow by name
@@ -58,7 +57,7 @@ def _place(e: Experiment) -> tuple:
 
 def select(patterns: Iterable[str]) -> list[Experiment]:
     """Experiments whose ids match any of the patterns (globs allowed); all where none is given."""
-    known, patterns = all_experiments(), list(patterns)
+    known, patterns = all_experiments(), [p.casefold() if p not in all_experiments() else p for p in patterns]
     for p in patterns:
         if not any(fnmatchcase(i, p) for i in known):
             near = difflib.get_close_matches(p, known, 1)

@@ -1,9 +1,8 @@
 """CP+SL: Conflict-aware Penalty and Statistical Loss for Multimodal Sentiment Analysis (paper 004)."""
 
+from bench import registry
 from bench.experiments.common import columns, config
 from bench.experiments.common import computed as computed_columns
-
-from bench import registry
 from bench.matrix import Config, Experiment, Row
 
 PAPER = "cpsl"

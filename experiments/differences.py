@@ -11,7 +11,6 @@ from typing import Any
 
 from bench.experiments import PAPERS
 from bench.experiments.common import FOLDER, sections, toml
-
 from bench.train.protocol import Protocol
 
 PAGE = Path(__file__).parents[1] / "docs" / "hyperparameters.md"

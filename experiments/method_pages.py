@@ -11,11 +11,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from bench.experiments import all_experiments
-from bench.experiments.common import sections
-
 from bench import registry, spaces
 from bench.errors import BenchError
+from bench.experiments import all_experiments
+from bench.experiments.common import sections
 from bench.sources import fields
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"

@@ -1,7 +1,6 @@
 """MS-Mix: An Adaptive Emotion-Sensitive Mixup Framework for Multimodal Sentiment Analysis (paper 000): tables."""
 
 from bench.experiments.common import columns, config
-
 from bench.matrix import Column, Config, Experiment, Row
 
 PAPER = "msmix"

@@ -2,7 +2,6 @@
 
 from bench.experiments.common import columns, computed, config
 from bench.experiments.msmix import METHODS, NOTES, PAPER, dataset_columns
-
 from bench.matrix import Experiment, Row
 
 # ours, but for the defaults 0.2, (0.7, 0.5), 2.0, 4 and 6 (Sec. 4.3) and the ratios 10 % and 20 % (Sec. 4.7)

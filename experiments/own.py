@@ -1,10 +1,9 @@
 """A table of the user's own data set (`--dataset-from DIR`): the backbones and methods of MS-Mix's Table 1, with the
 hyperparameters of the nearest published data set. There is nothing to compare with, and nothing is claimed."""
 
+from bench.data.own import register
 from bench.experiments.common import columns, config, settings
 from bench.experiments.msmix import BACKBONES, METHODS
-
-from bench.data.own import register
 from bench.matrix import Experiment, Row
 from bench.metrics import METRICS
 from bench.registry import names

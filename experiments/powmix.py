@@ -1,7 +1,6 @@
 """PowMix: A Versatile Regularizer for Multimodal Sentiment Analysis (paper 001): tables."""
 
 from bench.experiments.common import columns, config
-
 from bench.matrix import Column, Config, Experiment, Row
 
 PAPER = "powmix"

@@ -2,7 +2,6 @@
 
 from bench.experiments.common import columns
 from bench.experiments.powmix import NOTES, PAPER, mosei
-
 from bench.matrix import Experiment, Row
 
 INTERVALS = ((2, 4), (2, 8), (4, 6), (2, 16), (6, 8))  # U(a, b) of Fig. 3, all in the text, best first

@@ -4,9 +4,8 @@ noisy and unaligned data are in samlml_robustness.py.
 Rows of systems that nobody has implemented here keep their reported numbers and are not run.
 """
 
-from bench.experiments.common import columns, config
-
 from bench import registry
+from bench.experiments.common import columns, config
 from bench.matrix import Column, Config, Experiment, Row
 
 PAPER = "samlml"

@@ -2,7 +2,6 @@
 
 from bench.experiments.common import computed as computed_columns
 from bench.experiments.samlml import NOTES, PAPER, SYSTEM, run, switches, table_of
-
 from bench.matrix import Experiment, Row
 
 NOISED = (7, 17, 18, 35, 41)  # columns replaced by noise in Fig. 3; for Fig. 6 the text names none (ours: the same)

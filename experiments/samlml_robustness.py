@@ -2,7 +2,6 @@
 
 from bench.experiments.common import RATES
 from bench.experiments.samlml import DATASETS, NOTES, PAPER, SYSTEM, proposed, run, table_of
-
 from bench.matrix import Experiment, Row
 
 

@@ -1,7 +1,6 @@
 """SLaD: Sub-modal Label-aware Disentanglement (paper 002). Text and audio only."""
 
 from bench.experiments.common import columns, computed, config
-
 from bench.matrix import Column, Config, Experiment, Row
 
 PAPER = "slad"

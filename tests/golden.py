@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench.experiments.common import config
 
 from bench import registry
 from bench.data.dataset import load
+from bench.experiments.common import config
 from bench.job import build_data, build_mixer, build_model
 from bench.matrix import Job
 from bench.models.base import Inputs

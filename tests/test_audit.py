@@ -31,6 +31,7 @@ from bench.analysis.audit import (
 )
 from bench.analysis.audit.testsets import TEST_SETS, samples
 from bench.analysis.cells import half_unit, label
+from bench.errors import BenchError
 from bench.selectors import number, selects
 
 COLUMNS = (
@@ -342,6 +343,12 @@ def test_summary_and_csv(findings, tmp_path):
     assert counts["all"].sum() == len(findings) and counts.loc["average", "impossible"] == 3
     again = pd.read_csv(write_csv(findings, tmp_path / "audit"), keep_default_na=False)
     assert list(again["check"]) == list(findings["check"]) and len(again.columns) == 8
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, findings):
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match="cannot write .*findings.csv: file exists; name another folder with --out"):
+        write_csv(findings, tmp_path / "file")
 
 
 def test_the_audit_is_quick_and_needs_no_torch(timed):

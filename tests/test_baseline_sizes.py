@@ -1,9 +1,9 @@
 """Parameter totals of the systems in their published configurations, text encoder excluded."""
 
 import pytest
-from bench.experiments.common import settings
 
 from bench import registry
+from bench.experiments.common import settings
 from bench.models.base import Inputs
 from bench.train.protocol import from_params
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments import all_experiments
 
 from bench.analysis import reported
 from bench.analysis.cells import KEY, as_fraction, by_key
@@ -24,6 +23,7 @@ from bench.analysis.claims import (
 )
 from bench.analysis.claims.verdict import FALSE, MISSING, OPEN, TRUE, conjunction, of_claim, of_group, shown
 from bench.errors import BenchError
+from bench.experiments import all_experiments
 from benchmarks import null_claims
 
 SEEDS = (1111, 1112, 1113, 1114, 1115)

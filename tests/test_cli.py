@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.experiments import select
 
 from bench.cli import main
 from bench.data.tools import write_synthetic
+from bench.errors import BenchError
+from bench.experiments import select
 from bench.manifest import read_manifest, write_manifest
 from bench.plan import make_plan
 from bench.store import Store
@@ -35,6 +36,12 @@ def run(*arguments, capsys):
     (("plan", "--data", "no/such/folder"), "no such folder"),
     (("plan", "msmix-t1", "--set", "lr=3"), "--set cannot change 'lr'"),
     (("plan", "msmix-t1", "--set", "train.lr"), "--set takes key=value"),
+    (("plan", "msmix-t1", "--set", "train.lr=1e-3", "--set", "train.lr=1e-4"), "--set train.lr is given twice, as 0.001 and 0.0001"),
+    (("plan", "msmix-t1", "--set", "corruption.rate=0.3"), "a corruption has a kind and a rate: corruption.kind=missing"),
+    (("plan", "--only", " , "), "--only ' , ' names nothing"),
+    (("doctor", "--data", "no/such/folder"), "--data no/such/folder: no such folder"),
+    (("tune", "msmix-t1", "--objective", "acc3"), "--objective takes loss, has0_acc2"),
+    (("new", "mixer", "class"), "'class' will not do as a name"),
     (("run", "msmix-t1", "--gpus", "a"), "--gpus takes numbers"),
     (("run", "msmix-t1", "--only", "nothing-matches-this"), "nothing to run: no job matches"),
     (("report", "--results", "no/such/results"), "no results in no/such/results"),
@@ -50,6 +57,32 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, line, capsys, tmp_pa
     code, _, err = run(*arguments, capsys=capsys)
     assert code == 2 and err.startswith("bench: ") and line in err
     assert err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (("pla",), "VERB: there is no 'pla'; did you mean 'plan'? (`bench --help`)"),
+    (("run", "--seeds", "0"), "--seeds: must be from 1 to 10000 (`bench run --help`)"),
+    (("report", "--split", "train"), "--split: there is no 'train'; known: test, valid (`bench report --help`)"),
+    (("plan", "--only", ""), "--only: its value is empty; is a variable not set?"),
+    (("run", "--results", ""), "--results: its value is empty"),
+    (("plan", "--data="), "--data: its value is empty"),
+    (("plan", "--plugins"), "--plugins: its value is empty"),
+    (("plan", ""), "ARTEFACT: its value is empty"),
+    (("data", "check", " "), "dir: its value is empty"),
+    (("show", ""), "JOB: its value is empty"),
+])
+def test_a_command_that_cannot_be_read_is_one_line_and_exit_code_2(arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.startswith(f"bench: {line}") and err.count("\n") == 1
+
+
+def test_names_are_found_whatever_their_case(capsys, tmp_path):
+    for asked in (("plan", "MSMIX-T1", "--suite", "Quick", "--results", tmp_path / "r"), ("list", "--params", "LMF")):
+        assert run(*asked, capsys=capsys)[0] == 0, asked
+    with pytest.raises(BenchError, match="unknown artefact 'msmix-t0'"):
+        select(["MSMIX-T0"])
 
 
 def test_gpus_that_are_not_there(capsys, tmp_path, monkeypatch):

@@ -8,12 +8,12 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 
 import pytest
-from bench.experiments import select
 
 from bench import registry, sources
 from bench.cli import main
 from bench.errors import BenchError
 from bench.events import Events
+from bench.experiments import select
 from bench.launch.sessions import Held
 from bench.launch.worker import Outcome
 from bench.matrix import Config, Job
@@ -52,8 +52,11 @@ def test_a_job_is_meant_by_its_id_and_a_part_that_means_nothing_is_named(tmp_pat
         make_plan(select(["msmix-t1"]), suite("quick"), store, seeds=1, only=["tfn", "lmf"])
 
 
-def test_nothing_given_means_every_job():
-    assert not Only(None) and not Only("") and Only([" , "]).job(Job(Config("mosi", "unaligned", "tfn"), 1111))
+def test_nothing_given_means_every_job_and_an_empty_text_none():
+    assert not Only(None) and Only([]).job(Job(Config("mosi", "unaligned", "tfn"), 1111))
+    for nothing in ("", [" , "], ["tfn", ""]):
+        with pytest.raises(BenchError, match="names nothing; leave it out for every job"):
+            Only(nothing)
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -119,6 +122,20 @@ def test_the_first_job_is_told_at_once_and_a_long_silence_is_broken(monkeypatch,
         assert "[0/3] synthetic-mosi/lmf+none seed 1111 epoch 7 train 1.0321; about " in out
         p(Outcome(JOBS[0], "done", seconds=30.0))
         assert "[1/3] done synthetic-mosi lmf+none seed 1111 in 30s; about 1m00s left" in capsys.readouterr().out
+
+
+def test_jobs_of_one_cell_with_other_settings_are_told_apart(capsys):
+    base = Config("synthetic-mosi", "unaligned", "lmf")
+    narrow = base.with_(backbone_params={"rank": 2}, features="aligned")
+    alone = Config("synthetic-mosi", "unaligned", "tfn")
+    p = Progress([Job(c, 1111) for c in (base, narrow, alone)], 1, {})
+    for c in (base, narrow, alone):
+        p(Outcome(Job(c, 1111), "done", seconds=30.0))
+    names = [line.partition(" in 30s")[0].partition("done synthetic-mosi ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert names[1:] == ["lmf+none (features=aligned, rank=2) seed 1111", "tfn+none seed 1111"]
+    assert names[0].startswith("lmf+none (features=unaligned, rank=") and "rank=2" not in names[0]
+    p.training = [Held(Job(narrow, 1112).id, "synthetic-mosi/lmf+none", "here", "")]
+    assert p._name(p.training[0]) == "synthetic-mosi/lmf+none (features=aligned, rank=2) seed 1112"
 
 
 def test_the_time_left_runs_down_between_jobs_and_never_to_nothing(monkeypatch):

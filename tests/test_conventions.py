@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from bench.experiments import all_experiments
-from bench.experiments.common import columns
 
 from bench.analysis.grid import make_grid
 from bench.analysis.results import Results
+from bench.experiments import all_experiments
+from bench.experiments.common import columns
 from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.metrics import METRICS, SAME_AS, evaluate
 from bench.store import Store

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from bench.experiments import all_experiments
-from bench.experiments.common import config
 from torch.nn import functional as F
 
 from bench import registry
 from bench.cli import main
+from bench.experiments import all_experiments
+from bench.experiments.common import config
 from bench.models import mboost, mgcl
 from bench.models.base import Inputs
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from bench.experiments import method_pages
 
+from bench.experiments import method_pages
 from bench.terminal.arguments import parser
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,6 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
-from bench.experiments import all_experiments, common, differences, samlml
 
 from bench import estimate, registry
 from bench.analysis.claims import ledger
@@ -18,6 +17,7 @@ from bench.analysis.reported import load
 from bench.data.corruption import named, parse
 from bench.data.dataset import spec
 from bench.errors import BenchError
+from bench.experiments import all_experiments, common, differences, samlml
 from bench.matrix import expand
 from bench.measure.needs import point, sweeps
 from bench.measure.wanted import wanted

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments import all_experiments
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d import Axes3D
 from scipy import stats
 
+from bench.experiments import all_experiments
 from bench.matrix import Experiment, Job, expand, seeds
 from bench.measure import spec
 from bench.report import figures

@@ -8,10 +8,10 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from bench.experiments import all_experiments
 from matplotlib.colors import to_rgb
 from scipy.spatial import Delaunay
 
+from bench.experiments import all_experiments
 from bench.mixers.illustrate import generate
 from bench.report.build import build
 from bench.report.plots import style

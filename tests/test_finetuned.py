@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from bench.experiments.common import settings
 from torch import nn
 
 from bench import registry
+from bench.experiments.common import settings
 from bench.models.base import Inputs
 from bench.train.loop import criterion, step_losses
 from bench.train.optim import build_optimiser

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from bench.experiments.common import settings
 
 from bench.errors import BenchError
+from bench.experiments.common import settings
 from bench.models.base import Inputs
 from bench.models.hkt import STREAMS, Model, Params
 from bench.models.parts.cost import operations, parameters_by_paper

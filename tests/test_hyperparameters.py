@@ -5,11 +5,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
-from bench.experiments import differences
-from bench.experiments.common import FOLDER, config, mixer_params, sections, settings, toml
 
 from bench import registry
 from bench.data.dataset import spec
+from bench.experiments import differences
+from bench.experiments.common import FOLDER, config, mixer_params, sections, settings, toml
 from bench.train.protocol import Protocol, from_params
 
 FILES = ("msena", "finetuned", "systems", "msmix", "powmix", "slad", "samlml", "cpsl")

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from bench.experiments.common import settings
 
 from bench import registry
 from bench.data.dataset import load
 from bench.errors import BenchError
+from bench.experiments.common import settings
 from bench.job import build_mixer, build_model, run
 from bench.matrix import Job
 from bench.models.base import Inputs

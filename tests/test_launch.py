@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bench.experiments.common import config
 
 from bench.errors import BenchError
+from bench.experiments.common import config
 from bench.launch.local import device_slots, run_jobs
 from bench.matrix import Job
 from bench.store import Store, read_json

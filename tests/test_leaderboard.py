@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from bench.analysis.results import Results
+from bench.experiments import all_experiments
 from bench.matrix import Column, expand
 from bench.report.build import build
 from bench.report.leaderboard import board, diagram, independent, versus
 from bench.report.summary import Unit, units
 from bench.report.tables import make_table
 from bench.report.verdict import Reported
-from experiments import all_experiments
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from bench.experiments.common import config
 
 from bench.errors import BenchError
+from bench.experiments.common import config
 from bench.models.base import Inputs
 from bench.models.mag import Model, Params
 

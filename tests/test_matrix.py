@@ -3,11 +3,11 @@
 import time
 
 import pytest
-from bench.experiments import all_experiments, select
-from bench.experiments.common import config
 
 from bench import registry
 from bench.errors import BenchError
+from bench.experiments import all_experiments, select
+from bench.experiments.common import config
 from bench.matrix import Config, Experiment, Job, Row, canonical, expand
 from bench.seeds import numpy_stream, stream_seed
 

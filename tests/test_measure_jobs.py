@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments import all_experiments, select
-from bench.experiments.common import computed
 
 from bench.analysis.grid import make_grid
 from bench.analysis.results import Results
 from bench.cli import main
+from bench.experiments import all_experiments, select
+from bench.experiments.common import computed
 from bench.launch import worker
 from bench.launch.local import run_jobs
 from bench.manifest import read_manifest, write_manifest

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from bench.experiments.common import config
 from torch.testing import assert_close
 
 from bench.errors import BenchError
+from bench.experiments.common import config
 from bench.mixers import manifold, powmix
 from bench.mixers.sampling import redrawn_masks, sparse_masks
 

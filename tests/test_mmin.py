@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from bench.experiments.common import config
 
 from bench.data.dataset import load
+from bench.experiments.common import config
 from bench.job import assemble
 from bench.matrix import Job
 from bench.models import mmin

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bench.experiments import select
 
 from bench import api, modalities, registry
 from bench.analysis.grid import make_grid
@@ -17,6 +16,7 @@ from bench.data.corruption import parse
 from bench.data.corruption.corrupted import BLANKED
 from bench.data.dataset import load
 from bench.errors import BenchError
+from bench.experiments import select
 from bench.job import run
 from bench.manifest import read_manifest, write_manifest
 from bench.matrix import Job

@@ -33,9 +33,8 @@ def examples(folder: Path) -> list[Path]:
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch):
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
-    from bench.experiments import all_experiments, common
-
     from bench.analysis import reported
+    from bench.experiments import all_experiments, common
 
     def forget():
         plugins.forget()
@@ -74,9 +73,8 @@ def test_components_are_found_with_their_versions_and_spaces(mine):
     plugins.use(mine)
     assert "swap" in registry.names("mixers") and "meanpool" in registry.names("models") and "reviews" in registry.names("datasets")
     assert registry.version("mixers", "swap") == 1
-    from bench.experiments.common import config
-
     from bench import spaces
+    from bench.experiments.common import config
 
     c = config("mine", "meanpool", "mosi", "swap")
     assert c.train["lr"] == 1e-3 and c.versions["mixer"] == 1

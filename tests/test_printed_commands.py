@@ -7,11 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from bench.experiments import all_experiments
 
 from bench import cli
 from bench.cli import main
 from bench.errors import BenchError
+from bench.experiments import all_experiments
 from bench.terminal.arguments import parser
 
 ROOT = Path(__file__).parents[1]

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench.experiments import PAPERS, all_experiments, select
 
 from bench import api, encoders
 from bench.data.baselines import baselines
 from bench.data.dataset import load
+from bench.experiments import PAPERS, all_experiments, select
 from bench.store import Store
 from bench.suites import suite
 

@@ -5,10 +5,10 @@ import os
 import shutil
 
 import pytest
-from bench.experiments import select
 
 from bench import trails
 from bench.cli import main
+from bench.experiments import select
 from bench.files import write_json
 from bench.manifest import path as manifest_path
 from bench.manifest import read_manifest, suites_run, write_manifest

@@ -5,11 +5,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from bench.experiments import all_experiments, unrun
 from rich.console import Console
 
 from bench import registry
 from bench.analysis.results import Results
+from bench.experiments import all_experiments, unrun
 from bench.matrix import Experiment, Row, expand
 from bench.remarks import DESCRIBED, UNRUN, Remark, remarks
 from bench.report.build import build

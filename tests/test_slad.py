@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from bench.experiments import all_experiments, select
 
 from bench.data.dataset import load
 from bench.errors import BenchError
+from bench.experiments import all_experiments, select
 from bench.job import build_data, build_model, run
 from bench.matrix import Config, Job
 from bench.models import slad

@@ -1,10 +1,10 @@
 """Tables that need no run: complete as printed, with their rows of words, from a clean folder."""
 
 import pytest
-from bench.experiments import all_experiments
-from bench.experiments.common import config
 
 from bench.cli import main
+from bench.experiments import all_experiments
+from bench.experiments.common import config
 
 MARKS = {"tick": "\u2713", "none": "\u2013"}
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.experiments import all_experiments
 
 from bench import registry, spaces
 from bench.analysis.tuning import expected_best, running_best
 from bench.cli import main
 from bench.data.tools import write_synthetic
 from bench.errors import BenchError
+from bench.experiments import all_experiments
 from bench.matrix import Job
 from bench.seeds import FIELD_SEEDS
 from bench.store import Store, read_json

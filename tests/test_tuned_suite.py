@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments import select
 
 from bench import api
 from bench.analysis.results import Cell
 from bench.cli import main
 from bench.errors import BenchError
+from bench.experiments import select
 from bench.manifest import write_manifest
 from bench.plan import make_plan
 from bench.store import Store

@@ -30,6 +30,8 @@ def call(*arguments, capsys):
     ("train.lr=1e999", "numbers must be finite"),
     ("train.lr=0", "train.lr: must be above 0, got 0"),
     ("train.lr=true", "train.lr: takes a number"),
+    ("train.max_epochs=99999999999", "train.max_epochs: must be at least 1 and at most 10,000,000"),
+    ("train.=3", "--set cannot change 'train.'; use train.NAME"),
     ("train.batch_size=0", "train.batch_size: must be at least 1, got 0"),
     ("train.batch_size=1", "lmf normalises over the batch, which needs at least 2 rows"),
     ("train.group_lr={\"text\":-1}", "train.group_lr: must be at least 0"),
@@ -133,7 +135,6 @@ def test_a_failure_is_forgotten_with_its_circumstances(tmp_path):
 
 def test_a_job_that_ran_into_a_time_limit_is_tried_again_under_a_longer_one(tmp_path):
     from bench.experiments import select
-
     from bench.plan import make_plan
     from bench.suites import suite
 

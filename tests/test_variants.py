@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments import select
 
 from bench import api
 from bench.analysis.results import Results
 from bench.cli import main
 from bench.errors import BenchError
+from bench.experiments import select
 from bench.manifest import read_manifest, write_manifest
 from bench.matrix import Config, Job, expand, seeds
 from bench.plan import make_plan

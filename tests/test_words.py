@@ -4,8 +4,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from bench.experiments import all_experiments
 
+from bench.experiments import all_experiments
 from bench.report.build import build
 from bench.report.latex import escape
 from bench.report.layout import layout_of

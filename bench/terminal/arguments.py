@@ -1,12 +1,14 @@
 """The command line's words: verbs, flags, and what each means."""
 
 import argparse
+import difflib
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
+    parser = _Parser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with components of your own (docs/extending.md); also $BENCH_PLUGINS")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -137,6 +139,25 @@ def parser() -> argparse.ArgumentParser:
     doctor = verb("doctor", "What will and will not run here, and why.")
     doctor.add_argument("--data", type=Path, metavar="DIR")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong. A value that is empty is one of a shell's variables that is not set: taken as it
+    stands it would mean every job, or the folder one happens to be in."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bench: {message.removeprefix('argument ')} (`{self.prog} --help`)\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.nargs != argparse.PARSER and not all(map(str.strip, arg_strings)):
+            raise argparse.ArgumentError(action, "its value is empty; is a variable not set?")
+        return super()._get_values(action, arg_strings)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(map(str, action.choices))
+            near = difflib.get_close_matches(str(value).lower(), known, 1)
+            raise argparse.ArgumentError(action, f"there is no '{value}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"))
 
 
 class _Help(argparse.HelpFormatter):

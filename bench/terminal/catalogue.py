@@ -75,6 +75,7 @@ def _print_params(name: str) -> None:
         out.print(_settings("train", Path(protocol.__file__), "Protocol"))
         out.print("\ndefaults of the training protocol; each backbone's own are in `bench list --params BACKBONE`")
         return
+    name = name if name in {*registry.names("models"), *registry.names("mixers")} else name.casefold()
     kind = next((k for k in ("models", "mixers") if name in registry.names(k)), None)
     if kind is None:
         known = [*registry.names("models"), *registry.names("mixers"), "train"]

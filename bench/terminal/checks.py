@@ -92,6 +92,8 @@ def print_doctor(data_dir: Path | None) -> int:
     from bench.plan import make_plan
     from bench.suites import suite
 
+    if data_dir is not None and not data_dir.is_dir():
+        raise BenchError(f"--data {data_dir}: no such folder")
     out = console()
     code = environment.code()
     commit = f"{(code['commit'] or 'no git checkout')[:12]}{' (modified)' if code['dirty'] else ''}"

@@ -10,6 +10,7 @@ from types import TracebackType
 from bench.launch.sessions import Held, held
 from bench.launch.worker import Outcome
 from bench.matrix import Job
+from bench.settings import apart
 from bench.store import Store
 from bench.terminal.console import clock
 
@@ -31,6 +32,7 @@ class Progress:
         self.took = self.guessed = 0.0
         self.training: list[Held] = []
         self._store, self._over, self._lock = store, threading.Event(), threading.Lock()
+        self._apart = apart(j.config for j in jobs)
         self._told: set[str] = set()  # jobs whose beginning was told
         self._live = None
         if sys.stderr.isatty() and jobs:
@@ -67,7 +69,7 @@ class Progress:
         self.failed += outcome.status == "failed"
         self.heard = time.perf_counter()
         c = outcome.job.config
-        line = f"{outcome.status} {c.dataset} {c.backbone}+{c.mixer} seed {outcome.job.seed} in {clock(outcome.seconds)}"
+        line = f"{outcome.status} {c.dataset} {c.backbone}+{c.mixer}{self._setting(c.id)} seed {outcome.job.seed} in {clock(outcome.seconds)}"
         if outcome.error:
             line += f": {outcome.error}"
         if self._live is None:
@@ -112,9 +114,16 @@ class Progress:
         first = not self._told
         self._told.update(h.job_id for h in new)
         if first and new:
-            self.say(f"in training: {', '.join(map(_name, new[:_SHOWN]))}; about {clock(self.eta())} left")
+            self.say(f"in training: {', '.join(map(self._name, new[:_SHOWN]))}; about {clock(self.eta())} left")
         elif self.training and time.perf_counter() - self.spoke > QUIET:
-            self.say(f"[{self.done + self.failed}/{self.total}] {_name(self.training[0])} {_where(self.training[0])}; about {clock(self.eta())} left")
+            self.say(f"[{self.done + self.failed}/{self.total}] {self._name(self.training[0])} {_where(self.training[0])}; about {clock(self.eta())} left")
+
+    def _setting(self, config: str) -> str:
+        return f" ({setting})" if (setting := self._apart.get(config)) else ""
+
+    def _name(self, h: Held) -> str:
+        config, _, seed = h.job_id.rpartition("-s")
+        return f"{h.cell}{self._setting(config)} seed {seed}"
 
     def render(self):
         """The bar, and below it what is in training, each cut to the terminal's width."""
@@ -135,7 +144,7 @@ class Progress:
             lines = [Text(f"  starting {min(self.workers, self.total)} workers ({passed})", no_wrap=True, overflow="ellipsis", style="dim")]
         elif self.training:
             lines = [
-                Text(f"  {_name(h)}  {_where(h)}", no_wrap=True, overflow="ellipsis", style="dim")
+                Text(f"  {self._name(h)}  {_where(h)}", no_wrap=True, overflow="ellipsis", style="dim")
                 for h in self.training[:_SHOWN]
             ]
             if len(self.training) > _SHOWN:
@@ -145,7 +154,3 @@ class Progress:
 
 def _where(h: Held) -> str:
     return h.line if h.line.startswith("epoch") else "reading data"
-
-
-def _name(h: Held) -> str:
-    return f"{h.cell} seed {h.job_id.rpartition('-s')[2]}"

@@ -1,6 +1,7 @@
 """What `bench status`, `cancel` and `run --detach` print."""
 
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -83,5 +84,6 @@ def detach(arguments: Sequence[str], results: Path) -> int:
         time.sleep(0.2)
     else:
         print(f"process {process.pid} is still planning; its output goes to {log}")
-    print(f"look: bench status --results {results}    stop: bench cancel --results {results}")
+    where = f"--results {shlex.quote(str(results))}"
+    print(f"look: bench status {where}    stop: bench cancel {where}")
     return 0

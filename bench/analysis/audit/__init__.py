@@ -16,6 +16,7 @@ from bench.analysis.audit import averages, duplicates, grim, marks, pairs, pvalu
 from bench.analysis.audit.finding import LEVELS, Check, Finding, table
 from bench.analysis.audit.grim import table as grim_table
 from bench.analysis.audit.grim import totals as grim_totals
+from bench.errors import BenchError
 from bench.names import csv_text
 
 CHECKS: dict[str, Check] = {
@@ -50,9 +51,12 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
 
 def write_csv(findings: pd.DataFrame, folder: Path) -> Path:
     """Writes the findings to folder/findings.csv and returns that path; the folder is made if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.csv"
-    path.write_text(csv_text(findings), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(csv_text(findings), encoding="utf-8")
+    except OSError as e:
+        raise BenchError(f"cannot write {path}: {str(e.strerror).lower()}; name another folder with --out") from None
     return path
 
 

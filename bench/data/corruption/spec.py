@@ -118,6 +118,9 @@ def refuse_evaluation(given: Mapping[str, Any]) -> None:
 def _checked(s: Any) -> Mapping[str, Any]:
     if not isinstance(s, Mapping) or s.get("kind") not in KINDS:
         found = s.get("kind") if isinstance(s, Mapping) else s
+        if found is None:
+            raise BenchError("a corruption has a kind and a rate: corruption.kind=missing corruption.rate=0.3; "
+                             f"kinds: {', '.join(KINDS)}")
         raise BenchError(f"unknown corruption kind {found!r}; known: {', '.join(KINDS)}")
     kind = KINDS[s["kind"]]
     known = {"kind", "rate", "rates", kind.option} - {""}
