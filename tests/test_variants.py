@@ -162,7 +162,7 @@ def test_a_variant_shows_its_difference_and_says_why_there_is_no_verdict(officia
 
 def test_page_and_csv_give_every_setting_with_its_source(official, tmp_path):
     page = build([official.with_variant], official.store, tmp_path / "out", "real", reported=official.reported).read_text()
-    assert page.count(' title="train.lr=0.5">other settings</span>') == 1 and 'id="msmix-t1.tfn.plain.hot.mosi.avg"' in page
+    assert page.count(' title="train.lr=0.5">hot</span>') == 1 and 'id="msmix-t1.tfn.plain.hot.mosi.avg"' in page
     c = official.with_variant.rows[1].cells["MOSI"]
     said = pd.read_csv(tmp_path / "out" / "settings.csv").query("config == @c.id").set_index("setting")
     assert said.loc["train.lr", ["value", "source"]].tolist() == ["0.5", "--set"]

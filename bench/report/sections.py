@@ -132,8 +132,8 @@ def _legend(t: Table, primary: str) -> tuple[str, str]:
         )
     if any(r.departs for r in t.experiment.rows):
         words.append(
-            "Rows marked \u201cother settings\u201d ran with other settings than the experiment's: they stand beside its rows, "
-            "and outside of marks, tests and verdicts."
+            "Shaded rows, with the name of a variant, ran with other settings than the experiment's: they stand beside its "
+            "rows, and outside of marks, tests and verdicts."
         )
     kinds = {r.kind for r in remarks([t.experiment])}
     if DESCRIBED in kinds:

@@ -11,20 +11,21 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from bench.analysis.results import Cell
+from bench.analysis.results import Cell, Results
 from bench.analysis.stats import Paired, holm, paired
 from bench.analysis.tuning import expected_best
-from bench.matrix import Column, Experiment, Row
+from bench.matrix import Column, Experiment, Job, Row
 from bench.report.plots import render
 from bench.report.plots.parts import legend
-from bench.report.plots.style import WIDTH, drawing, look
+from bench.report.plots.style import WIDTH, drawing, look, steps
 from bench.report.tables import MINUS, Table, number
 from bench.store import Store
 from bench.trails import PUBLISHED, Trail, lower_is_better, of_cell, unequal, without_choice
 
 
-def section(t: Table, store: Store) -> dict[str, Any] | None:
-    """What the page says of an artefact whose cells were tuned: blocks of methods, or None where none was."""
+def section(t: Table, store: Store, data: Mapping[tuple[str, str], str] | None = None) -> dict[str, Any] | None:
+    """What the page says of an artefact whose cells were tuned: blocks of methods, or None where none was. The runs of what
+    was chosen are looked up here, whatever suite is shown; data: as in build."""
     e = t.experiment
     j, column = next(((j, c) for j, c in enumerate(e.columns) if c.metric == e.primary), (0, None))
     if column is None:
@@ -34,8 +35,9 @@ def section(t: Table, store: Store) -> dict[str, Any] | None:
         c = row.cells.get(column.group) if not row.departs else None
         trails = of_cell(store, c) if c is not None else []
         if trails:
-            seeds = t.grid.seeds
-            cells = (t.results.cell(config, column, seeds) for config in (c, trails[0].chosen()))
+            seeds, chosen = t.grid.seeds, trails[0].chosen()
+            runs = Results(*store.frames([Job(chosen, s) for s in seeds], data), t.results.split)
+            cells = (t.results.cell(c, column, seeds), runs.cell(chosen, column, seeds))
             found.setdefault((row.block or row.backbone, column.group), []).append((row, trails[0], *cells))
     if not found:
         return None
@@ -89,17 +91,25 @@ def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]],
     for i, (row, trail, published, tuned) in enumerate(rows):
         best, first = trail.best(), trail.trials[PUBLISHED].value
         lines.append({
-            "method": row.method or row.variant or "plain", "chosen": _settings(best.settings) or "as published",
+            "method": _name(row), "chosen": _settings(best.settings) or "as published",
             "trial": best.number, "trials": len(trail.trials), "epochs": trail.epochs,
             "valid": (_plain(first), _plain(best.value)), "published": _cell(published, column), "tuned": _cell(tuned, column),
             "gain": _interval(gains[i], column), "before": _interval(over[i][0], column) if over[i] else "",
             "after": _interval(over[i][1], column) if over[i] else "",
             "p": f"{adjusted[i]:.3f}" if i in adjusted else "",
         })
-    return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "said": _said(name, gains, over, column)}
+    base = next((_name(row) for row, *_ in rows if row.baseline == "plain"), "plain")
+    said = _said(name, gains, over, column, base)
+    return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "said": said, "base": base}
 
 
-def _said(name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paired] | None], column: Column) -> str:
+def _name(row: Row) -> str:
+    return row.method or row.variant or "plain"
+
+
+def _said(
+    name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paired] | None], column: Column, base: str
+) -> str:
     """How much of a method's gain is tuning, in a sentence."""
     both = [(o[0].difference, o[1].difference) for o in over if o and o[0].n and o[1].n]
     both = [pair for pair in both if all(map(math.isfinite, pair))]
@@ -109,17 +119,18 @@ def _said(name: str, gains: Sequence[Paired], over: Sequence[tuple[Paired, Paire
     text = f"{name}: tuning alone changes {column.label} by {_signed(min(own), column)} to {_signed(max(own), column)} over the methods."
     if both:
         before, after = (max(x) for x in zip(*both))
-        text += (f" The largest gain of a method over the plain backbone is {_signed(before, column)} as published, {_signed(after, column)} "
+        over_what = "the plain backbone" if base == "plain" else base
+        text += (f" The largest gain of a method over {over_what} is {_signed(before, column)} as published, {_signed(after, column)} "
                  "with both tuned (not always the same method's; the largest of several is too large by chance).")
     return text
 
 
 def _headline(found: Mapping[tuple[str, str], Sequence[tuple[Row, Trail, Cell, Cell]]], column: Column) -> str:
-    """What equal tuning leaves of the proposed method's gain, for the first screen; "" where it was not run, or where
-    the two were not tuned alike."""
+    """What equal tuning leaves of the proposed method's gain over the backbone alone, for the first screen; "" where it was
+    not run, where the two were not tuned alike, or where no row is the backbone alone (an ablation)."""
     parts, budgets = [], []
     for (block, _), rows in found.items():
-        plain = next(((trail, q) for row, trail, _, q in rows if row.baseline == "plain"), None)
+        plain = next(((trail, q) for row, trail, _, q in rows if row.baseline == "plain" and trail.config.mixer == "none"), None)
         mine = next(((row, trail, q) for row, trail, _, q in rows if row.baseline == "proposed"), None)
         if not plain or not mine or plain[0].how != mine[1].how:
             continue
@@ -149,11 +160,12 @@ def _interval(p: Paired, column: Column) -> str:
     return f"{_signed(p.difference, column)} [{_signed(p.low, column)}, {_signed(p.high, column)}]"
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: Cell, column: Column) -> tuple[str, int]:
+    """Mean \u00b1 sample standard deviation, or the state; and n."""
     if not cell.shown:
-        return cell.state
+        return cell.state, 0
     spread = f" \u00b1 {number(cell.std, column)}" if math.isfinite(cell.std) else ""
-    return f"{number(cell.mean, column)}{spread} (n = {cell.n})"
+    return f"{number(cell.mean, column)}{spread}", cell.n
 
 
 def _plain(value: float | None) -> str:
@@ -175,14 +187,15 @@ def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell,
         figure = Canvas((WIDTH, (2.4 if n == 1 else 2.1) * rows + 0.45), layout="constrained")
         axes = figure.subplots(rows, n, squeeze=False).ravel()
         for a, (name, lines) in zip(axes, blocks.items()):
-            for row, trail, *_ in lines:
+            named = [row.method for row, *_ in lines]
+            looks = [look(name or "plain") for name in named] if len(set(named)) == len(named) else steps(len(lines))
+            for (row, trail, *_), style in zip(lines, looks):
                 values = [x.value for x in trail.trials if x.value is not None and not x.rung]
                 if not values:
                     continue
                 curve = expected_best(values, lower_is_better(trail.objective))
-                style = look(row.method or "plain")
                 a.plot(range(1, len(curve) + 1), curve, color=style.colour, linestyle=style.line, marker=style.marker,
-                       markersize=2.5, label=row.method or row.variant or "plain")
+                       markersize=2.5, label=_name(row))
             a.set_title(name)
             a.set_xlabel("trials")
             a.set_ylabel(f"expected best validation {lines[0][1].objective}")
