@@ -23,6 +23,7 @@ from bench.measure.wanted import Wanted, wanted
 from bench.provenance import of_file
 from bench.selectors import Only, row_labels
 from bench.settings import ROOMS
+from bench.spaces import swept
 from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
 from bench.trails import TUNED, Trail, of_cell, unequal, without_choice
@@ -210,6 +211,9 @@ def make_plan(
             e = with_figure_settings(e, suite.adapt_measure(e.figure["kind"], e.figure["settings"]))
         numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
         base, labels = map_configs(e, lambda c: fitted(suite.adapt(c))), row_labels([e])
+        if suite.tuned and (names := swept(e)):
+            adapted.append(f"{e.id} varies {', '.join(names)} and stands as published")
+            return base, base
         if suite.tuned:
             return base, map_configs(base, chosen)
         if not settings:

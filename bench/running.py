@@ -21,6 +21,7 @@ from bench.manifest import write_manifest
 from bench.matrix import Job
 from bench.measure.spec import Measure
 from bench.plan import Plan
+from bench.spaces import swept
 from bench.store import DONE, FAILED, Store
 from bench.trails import Trail
 
@@ -105,6 +106,9 @@ def tune(
     from bench.tune import tune as search
 
     store, folder = Store(results), None if data is None else Path(data)
+    for e in wanted.experiments:
+        if names := swept(e):
+            raise BenchError(f"{e.id} shows what {', '.join(names)} does, which tuning would choose; tune an artefact that does not vary it")
     cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
     if not cells:
         raise BenchError(next(iter(wanted.blocked.values()), "nothing to tune: no cell matches"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench import EXPERIMENTS, plugins, registry
 from bench.errors import BenchError
-from bench.matrix import Config
+from bench.matrix import Config, Experiment
 from bench.seeds import stream_seed
 from bench.train.protocol import Protocol
 
@@ -107,6 +107,21 @@ def space(c: Config) -> Space:
             if key not in ("source", "search"):
                 dimensions[key] = _dimension(key, entry, c, name)
     return Space(tuple(dimensions.values()), tuple(sources), tuple(k for k in order if k in dimensions))
+
+
+def swept(e: Experiment) -> list[str]:
+    """Settings that the rows of an artefact vary and that a search would vary too: what it shows would be tuned away."""
+    found: dict[str, None] = {}
+    points: dict[tuple[str, ...], list[Config]] = {}
+    for row in e.rows:
+        for group, c in row.cells.items():
+            if c is not None and row.variant and not row.apart:
+                points.setdefault((group, c.dataset, c.backbone, c.mixer), []).append(c)
+    for cells in points.values():
+        for d in space(cells[0]).dimensions if len(cells) > 1 else ():
+            if d.name != RATES and len({repr(current(c, d.name)) for c in cells}) > 1:
+                found[d.name] = None
+    return list(found)
 
 
 def _dimension(key: str, entry: Any, c: Config, name: str) -> Dimension:

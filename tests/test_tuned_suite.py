@@ -11,6 +11,7 @@ from bench.errors import BenchError
 from bench.experiments import select
 from bench.manifest import write_manifest
 from bench.plan import make_plan
+from bench.spaces import swept
 from bench.store import Store
 from bench.suites import suite
 from bench.terminal.trials import print_trails
@@ -121,3 +122,20 @@ def test_nothing_tuned_is_one_line(tmp_path, capsys):
         assert main(["run", "msmix-t1", "--suite", "tuned", *more, "--results", str(tmp_path)]) == 2
         err = capsys.readouterr().err
         assert line in err and err.count("\n") == 1
+
+
+def test_a_sweep_is_not_tuned_away(tuned, tmp_path, capsys):
+    """Figure 5 of MS-Mix varies delta: a search would choose it for every point of the curve."""
+    store, cells, _ = tuned
+    assert main(["tune", "msmix-f5", "--budget", "2", "--data", str(tmp_path), "--results", str(tmp_path / "r")]) == 2
+    assert "msmix-f5 shows what mixer.delta, mixer.alpha," in capsys.readouterr().err
+    assert {e.id: swept(e) for e in select(()) if swept(e)} == {
+        "msmix-f5": ["mixer.delta", "mixer.alpha", "mixer.xi1", "mixer.xi2"], "powmix-f4": ["mixer.n_mixed"],
+        "samlml-f7": ["backbone.alpha", "backbone.alpha_mix", "backbone.alpha_c", "backbone.gamma_1"],
+    }
+    plan = make_plan(select(["powmix-f4", "msmix-t1"]), suite("tuned"), store, None, 1)
+    assert any(line == "powmix-f4 varies mixer.n_mixed and stands as published" for line in plan.adapted)
+    (figure,) = (e for e in plan.experiments if e.id == "powmix-f4")
+    assert [r.cells["MOSEI"].mixer_params["n_mixed"] for r in figure.rows if r.method == "PowMix"] == [16, 32, 64, 128, 256, 512, 1024, 2048]
+    with pytest.raises(BenchError, match="powmix-f4 shows what mixer.n_mixed does"):
+        api.tune(plan, tmp_path / "other")
