@@ -1,6 +1,7 @@
 """How often the claims' verdicts are wrong where all methods are equal in truth.
 
     python -m benchmarks.null_claims [--sets 1000] [--more 10000] [--seeds 2 3 5 10] [--out benchmarks/null_claims.json]
+    python -m benchmarks.null_claims --claims powmix-c02 slad-c28    # these alone, put in place of their lines in --out
 
 Plants a results folder in which every system that a paper prints was run and all of them are equally good, and judges
 every claim of the ledger on it, thousands of times. The noise is that of results/reference: the metrics of one run move
@@ -200,9 +201,13 @@ def simulate(
 
 def again(world: World, claims: Sequence[Claim], printed: pd.DataFrame, n: int, sets: int) -> pd.DataFrame:
     """Some claims in further sets, with the cells that they use alone."""
+    return simulate(used_by(world, claims), claims, printed, n, sets, seed=1, chunk=500)
+
+
+def used_by(world: World, claims: Sequence[Claim]) -> World:
+    """The world of the cells that some claims use."""
     known = [compiled(c, world.cells, world.source) for c in claims]
-    small = world.narrow(k for t in known for c in t.comparisons for k in c.keys)
-    return simulate(small, claims, printed, n, sets, seed=1, chunk=500)
+    return world.narrow(k for t in known for c in t.comparisons for k in c.keys)
 
 
 def main() -> None:
@@ -210,10 +215,14 @@ def main() -> None:
     arguments.add_argument("--sets", type=int, default=1000)
     arguments.add_argument("--more", type=int, default=10_000, help="further sets of claims that were wrong in 3 %% of all")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10])
+    arguments.add_argument("--claims", nargs="+", default=[], help="ids of claims to draw again, alone")
     arguments.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     a = arguments.parse_args()
     printed, claims, began, found = reported.load(), load(), time.perf_counter(), []
     world = World(all_experiments().values(), printed)
+    if a.claims:
+        claims = [c for c in claims if c.id in a.claims]
+        world = used_by(world, claims)
     for n in a.seeds:
         first = simulate(world, claims, printed, n, a.sets)
         found.append(first.assign(round="first"))
@@ -227,9 +236,17 @@ def main() -> None:
         print(f"n = {n}: mean rate of wrong verdicts {rate.mean():.4f}, worst {rate.max():.4f} ({worst['id']}, "
               f"{worst['sets']} sets); {len(often)} of {len(claims)} claims drawn anew", flush=True)
     lines: list[dict[str, Any]] = pd.concat(found).to_dict("records")
+    noise = {"source": "results/reference, TFN and LMF, five seeds", "shared_by_methods": round(world.shared, 4)}
+    if a.claims:
+        before = json.loads(a.out.read_text())
+        kept = [line for line in before["claims"] if (line["id"], line["n"]) not in {(x["id"], x["n"]) for x in lines}]
+        places = {id_: i for i, id_ in enumerate(c.id for c in load())}
+        lines = sorted([*kept, *lines], key=lambda x: (a.seeds.index(x["n"]) if x["n"] in a.seeds else -1, x["round"] != "first", places[x["id"]]))
+        began -= before["seconds"]
+        noise = {**before["noise"], "drawn_again": {"claims": a.claims, "shared_by_methods": noise["shared_by_methods"]}}
     a.out.write_text(json.dumps({
         "what": "verdicts of every claim on planted results in which all methods are equal", "alpha": verdict.ALPHA,
-        "noise": {"source": "results/reference, TFN and LMF, five seeds", "shared_by_methods": round(world.shared, 4)},
+        "noise": noise,
         "seconds": round(time.perf_counter() - began, 1), "claims": lines,
     }, indent=None, separators=(",", ":")).replace('{"id"', '\n{"id"') + "\n")
 
