@@ -15,15 +15,16 @@ from tests import planted
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
-def _folder(root, gain: float = 0.0, version: int = 1, n: int = 5) -> list[Job]:
-    """TFN of the planted table: MS-Mix moved by `gain` standard deviations, the rest as it always is."""
+def _folder(root, gain: float = 0.0, version: int = 1, n: int = 5, noise: float = 0.0) -> list[Job]:
+    """TFN of the planted table: MS-Mix moved by `gain` standard deviations and `noise` of its own, the rest as it always is."""
     e = planted.experiment(backbones=("TFN",))
     store, jobs = Store(root), expand([e])
     for k, job in enumerate(jobs):
         if job.seed >= 1111 + n:
             continue
         job = Job(replace(job.config, versions={"train": version}), job.seed)
-        values = planted.metrics(np.random.default_rng(k), job.seed, gain if job.config.mixer == "ms-mix" else 0.0)
+        moved = gain + noise * np.random.default_rng(job.seed).normal() if job.config.mixer == "ms-mix" else 0.0
+        values = planted.metrics(np.random.default_rng(k), job.seed, moved)
         planted.finish(store, job, values, planted.env(job.seed))
     return jobs
 
@@ -32,7 +33,7 @@ def _folder(root, gain: float = 0.0, version: int = 1, n: int = 5) -> list[Job]:
 def table(tmp_path_factory) -> pd.DataFrame:
     root = tmp_path_factory.mktemp("compare")
     _folder(root / "a")
-    _folder(root / "b", gain=1.0, version=2)
+    _folder(root / "b", gain=1.0, version=2, noise=0.05)
     page = compare(root / "a", root / "b", root / "out").read_text()
     assert "5 cells were made by different component versions" in page and "https://" not in page
     return pd.read_csv(root / "out" / "compare.csv")
@@ -43,8 +44,8 @@ def test_unchanged_cells_are_identical_and_the_moved_one_differs(table):
     moved = table["mixer"] == "ms-mix"
     assert set(table.loc[~moved, "verdict"]) == {"identical"}
     assert set(table.loc[moved, "verdict"]) == {"differs"}
-    assert table.loc[moved & (table["metric"] == "avg"), "difference"].item() == pytest.approx(planted.SD, rel=1e-6)
-    assert table.loc[moved & (table["metric"] == "mae"), "difference"].item() == pytest.approx(-planted.SD, rel=1e-6)
+    assert table.loc[moved & (table["metric"] == "avg"), "difference"].item() == pytest.approx(planted.SD, rel=0.1)
+    assert table.loc[moved & (table["metric"] == "mae"), "difference"].item() == pytest.approx(-planted.SD, rel=0.1)
 
 
 def test_only_common_seeds_are_paired(tmp_path):
@@ -58,8 +59,11 @@ def test_the_newer_version_stands_for_its_folder(tmp_path):
     _folder(tmp_path / "a")
     _folder(tmp_path / "b")
     _folder(tmp_path / "b", gain=1.0, version=2)
-    found = {(d.config.mixer, d.metric): d.verdict for d in differences(Side(tmp_path / "a"), Side(tmp_path / "b"))}
-    assert found["ms-mix", "avg"] != "identical" and found["plain", "avg"] == "identical"
+    _folder(tmp_path / "b", gain=2.0, version=10)  # ten is more than two, as a text it is less
+    found = {(d.config.mixer, d.metric): d for d in differences(Side(tmp_path / "a"), Side(tmp_path / "b"))}
+    assert found["plain", "avg"].verdict == "identical"
+    assert found["ms-mix", "avg"].paired.difference == pytest.approx(2 * planted.SD)
+    assert found["ms-mix", "avg"].verdict == "the same difference in every seed", "which is no test, and no certainty"
 
 
 def test_labels_name_what_differs():

@@ -4,7 +4,6 @@ Runs are matched by what they are (config and seed). Component versions are left
 the code is a reason to compare; where they differ, the page says so. Differences are B minus A, paired by seed.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.cells import FIXED
 from bench.analysis.stats import Paired, Summary, holm, paired, summary
 from bench.errors import BenchError
 from bench.matrix import Column, Config, Job
@@ -56,10 +56,9 @@ class Difference:
             return "identical"
         if self.paired.n < 2:
             return "one common seed"
-        constant = (
-            self.paired.std == 0 and self.paired.n > 1
-        )  # by the same amount in every seed: nothing to test, but plain
-        return "differs" if self.holm < ALPHA or constant else "no difference shown"
+        if self.paired.std == 0 and self.metric not in FIXED:  # whole items of a test set tie easily: no certainty
+            return "the same difference in every seed"
+        return "differs" if self.holm < ALPHA or self.paired.std == 0 else "no difference shown"
 
 
 class Side:
@@ -70,7 +69,7 @@ class Side:
         if not jobs:
             raise BenchError(f"no job folders in {root}")
         newest: dict[tuple[str, int], Job] = {}
-        for job in sorted(jobs, key=lambda j: json.dumps(j.config.versions, sort_keys=True)):
+        for job in sorted(jobs, key=lambda j: [(k, v if isinstance(v, int) else 0) for k, v in sorted(j.config.versions.items())]):
             newest[identity(job.config), job.seed] = job
         values, self.runs = Store(root, indexed=True).frames(newest.values())
         by_id = {j.config.id: j.config for j in newest.values()}
