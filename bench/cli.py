@@ -2,6 +2,7 @@
 data, in one clear line; 130 after Ctrl-C."""
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from bench import plugins
 from bench.errors import BenchError
+from bench.terminal import streams
 from bench.terminal.arguments import parser
 
 
@@ -27,6 +29,7 @@ def _plugins_first(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    streams.prepare()
     args = parser().parse_args(_plugins_first(sys.argv[1:] if arguments is None else arguments))
     args.given = list(sys.argv[1:] if arguments is None else arguments)
     verb = globals()[f"_{args.verb}"]  # every verb has a function of its name here
@@ -37,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plugins.use(folder)
         if getattr(args, "dataset_from", None):
             _own_dataset(args)
-        return verb(args)
+        code = verb(args)
+        sys.stdout.flush()  # a short output meets a closed pipe or a full disk here, not when Python ends
+        return code
     except BenchError as e:
         print(f"bench: {e}", file=sys.stderr)
         return 2
@@ -45,8 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nbench: stopped; finished jobs are kept, the same command continues", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop(sys.stdout)
         return 0
+    except OSError as e:
+        if e.errno != errno.ENOSPC or e.filename:
+            raise
+        streams.drop(sys.stdout)
+        print("bench: the output cannot be written: no space left where it goes", file=sys.stderr)
+        return 2
     finally:
         for line in plugins.problems():
             print(f"bench: plug-in left out: {line}", file=sys.stderr)

@@ -193,7 +193,7 @@ def make_plan(
     """Adapt the artefacts to the suite and the data at hand and look up the state of every job. `settings` change the
     cells that `only` selects, and no others; what they change is kept as a variant, beside the default's results and
     under the name `variant` (bench/manifest.py)."""
-    adapted: list[str] = []
+    why: dict[Config, list[str]] = {}  # a config as it is run -> what the data at hand made different
     picked = Only(only)
     selected: list[Config] = []  # what settings have changed
     n_seeds = suite.seeds if seeds is None else seeds
@@ -203,7 +203,7 @@ def make_plan(
     @cache
     def fitted(c: Config) -> Config:
         changed, reasons = fit_to_data(c, data_dir, read)
-        adapted.extend(r for r in reasons if r not in adapted)
+        why.setdefault(changed, []).extend(reasons)
         return changed
 
     def adjusted(e: Experiment) -> tuple[Experiment, Experiment]:
@@ -229,6 +229,7 @@ def make_plan(
         return base, map_configs(e, change)
 
     tuned: list[Trail] = []
+    of_all: list[str] = []  # departures that no single job has
 
     @cache
     def chosen(c: Config) -> Config:
@@ -243,7 +244,7 @@ def make_plan(
     if suite.tuned:
         variant = TUNED
         lost = without_choice(store, (c for b, _ in both for c in b.configs()))
-        adapted += [line for line in (unequal(tuned), lost) if line]
+        of_all += [line for line in (unequal(tuned), lost) if line]
         if not tuned and lost:
             raise BenchError(f"{lost}; see the jobs' log.txt")
         if not tuned:
@@ -251,13 +252,14 @@ def make_plan(
     base, ours = [b for b, _ in both], [o for _, o in both]
     notes = validate.check(settings, selected) if settings else []
     found = find_data((c for e in ours for c in e.configs()), data_dir)
-    adapted += [f"{f.dataset}/{f.features}: {line} (--allow-leak)" for f in found.values() for line in f.leaks]
+    of_all += [f"{f.dataset}/{f.features}: {line} (--allow-leak)" for f in found.values() for line in f.leaks]
     wanted_jobs = expand([*base, *ours], n_seeds) if suite.tuned else expand(ours, n_seeds)
     labels = row_labels([*base, *ours])
     jobs = [j for j in wanted_jobs if not picked or picked.job(j, labels[j.config])]
     if picked and wanted_jobs and not jobs:
         raise BenchError("; ".join([f"nothing to run: no job matches --only {picked.text}", *picked.unmet()]))
     notes += picked.unmet()
+    adapted = [*dict.fromkeys(line for j in jobs for line in why.get(j.config, ())), *of_all]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
     blocked, at_hand = {}, cache(encoders.available)
     for c in dict.fromkeys(j.config for j in jobs):

@@ -69,8 +69,8 @@ def as_run(
     from bench.experiments import select
 
     store, named = Store(results, indexed=True), list(artefacts)
-    name = suite or _last_suite(store)
-    wanted, s = select(named), suite_named(name)
+    s = suite_named(suite or _last_suite(store))
+    name, wanted = s.name, select(named)
     if name in suites_run(store):
         chosen, departures = read_manifest(wanted, store, s, variants)
     elif not suites_run(store):

@@ -1,7 +1,9 @@
 """What is refused before the first worker starts, in `plan`, `list` and `run` alike: one line, exit code 2."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +11,12 @@ from bench import validate
 from bench.cli import main
 from bench.data.tools import write_synthetic
 from bench.errors import BenchError
+from bench.experiments import select
 from bench.matrix import Config
+from bench.plan import make_plan
 from bench.store import Store
-from bench.terminal.console import steady_output
+from bench.suites import suite
+from bench.terminal.streams import steady_output
 from tests.golden import cell_config
 
 LMF = ("--only", "synthetic-mosi/lmf+*")
@@ -117,6 +122,36 @@ def test_jobs_go_on_when_nobody_reads_the_output(capfd):
         sys.stdout.close()
         sys.stdout = before
     assert "nobody reads the output any more" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("how", "code", "line"), [
+    ("{} plan msmix-t4 --results none >&-", 0, ""),
+    ("{} plan msmix-t4 --results none > /dev/full", 2, "bench: the output cannot be written: no space left where it goes\n"),
+    ("{} completion bash > /dev/full", 2, "bench: the output cannot be written: no space left where it goes\n"),
+    ("{} list | head -1 > /dev/null; exit ${{PIPESTATUS[0]}}", 0, ""),
+    ("PYTHONIOENCODING=ascii {} list --backbones", 0, ""),
+])
+def test_whatever_standard_output_is_the_exit_code_is_true(how, code, line, tmp_path):
+    """Closed, full, read by nobody, of an encoding that lacks a sign."""
+    if ">" in how and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(["bash", "-c", how.format(f"{sys.executable} -m bench")], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_ctrl_c_before_the_first_word_is_one_line(tmp_path):
+    """While modules are still being imported: what is asked for is stopped as later on."""
+    code = "import bench.__main__ as m, sys, os, signal, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    slow = "sys.meta_path.insert(0, types.SimpleNamespace(find_spec=lambda n, *a: os.kill(os.getpid(), signal.SIGINT) if n == 'bench.cli' else None));"
+    done = subprocess.run([sys.executable, "-c", f"{code} {slow} sys.exit(m.start())"], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\nbench: stopped\n")
+
+
+def test_what_a_run_does_not_touch_is_not_called_adapted(tmp_path, capsys):
+    assert call("plan", "msmix-t1", *LMF, "--results", tmp_path, capsys=capsys)[0] == 0
+    plan = make_plan(select(["msmix-t1"]), suite("quick"), Store(tmp_path), seeds=1, only="synthetic-mosi/lmf+none")
+    assert [line.partition(":")[0] for line in plan.adapted] == ["lmf on synthetic-mosi"]
 
 
 def test_a_failure_is_forgotten_with_its_circumstances(tmp_path):

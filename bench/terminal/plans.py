@@ -12,9 +12,10 @@ from bench.plan import Plan
 from bench.records import read_failure
 from bench.remarks import UNRUN, remarks
 from bench.store import DAMAGED, DONE, FAILED, STALE, Store
-from bench.terminal.console import clock, console, table
+from bench.terminal.console import clock, console, count, table
 
 _NARROW = 100  # columns of a terminal
+_TIGHT = 76  # those in which a plan's numbers have room
 _SHOWN = 5  # artefacts named in a line before the rest is counted only
 
 
@@ -83,18 +84,15 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
         _print_remarks(plan.experiments, out)
     jobs = d["jobs"]
     shared = jobs["before_deduplication"] - jobs["total"]
-    line = f"suite {plan.suite.name}: {jobs['total']:,} jobs"
+    line = f"suite {plan.suite.name}: {count(jobs['total'], 'job')}"
     if shared > 0:
         line += f" ({jobs['before_deduplication']:,} before shared runs are counted once)"
     out.print(
         f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours "
         f"or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
     )
-    out.print(
-        f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run']} to run here: about "
-        f"{clock(3600 * d['estimated_hours'][GPU])} of one GPU "
-        f"or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
-    )
+    hours = f": about {clock(3600 * d['estimated_hours'][GPU])} of one GPU or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
+    out.print(f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run'] or 'none'} to run here{hours if jobs['to_run'] else ''}")
     if n := plan.count(DAMAGED):
         out.print(f"{n} stored results are damaged and will be made again (`bench verify` says what is wrong with them)")
     for line in plan.figures.lines():
@@ -112,10 +110,16 @@ def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:
     """One line per artefact: jobs it needs, those no earlier artefact brings in, and which artefacts share the rest."""
     numbers = {"needed": "needed", "new": "new", "GPU h": "new_gpu_hours", "done": "done", "failed": "failed",
                "blocked": "cannot_run", "not run": "not_implemented_rows"}
-    lines = table("artefact", *numbers, "shares runs with", right=tuple(numbers))
+    narrow = out.width < _TIGHT
+    if narrow:  # whole columns or none
+        numbers = {k: numbers[k] for k in ("needed", "done", "blocked")}
+    lines = table("artefact", *numbers, *(() if narrow else ("shares runs with",)), right=tuple(numbers))
     for r in artefacts:
-        lines.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), _some(r["shares_with"]))
+        lines.add_row(r["artefact"], *(str(r[k]) for k in numbers.values()), *(() if narrow else (_some(r["shares_with"]),)))
     out.print(lines)
+    if narrow:
+        out.print(f"\nblocked: data or encoder missing; more columns on {_TIGHT} and more")
+        return
     out.print(
         "\nneeded: jobs of the artefact; new: those that no artefact above needs, GPU h: their hours; blocked: data or "
         "encoder missing; not run: cells of systems that are not run here, shown with their reported number"

@@ -12,7 +12,7 @@ from bench.launch.worker import Outcome
 from bench.matrix import Job
 from bench.settings import apart
 from bench.store import Store
-from bench.terminal.console import clock
+from bench.terminal.console import clock, count
 
 LOOK = 1.0  # seconds between two looks at what is in training
 QUIET = 60.0  # seconds without a word after which plain output says what is in training
@@ -141,7 +141,7 @@ class Progress:
         lines = []
         if not self.training and not ended:
             passed = clock(time.perf_counter() - self.began)
-            lines = [Text(f"  starting {min(self.workers, self.total)} workers ({passed})", no_wrap=True, overflow="ellipsis", style="dim")]
+            lines = [Text(f"  starting {count(min(self.workers, self.total), 'worker')} ({passed})", no_wrap=True, overflow="ellipsis", style="dim")]
         elif self.training:
             lines = [
                 Text(f"  {self._name(h)}  {_where(h)}", no_wrap=True, overflow="ellipsis", style="dim")

@@ -12,11 +12,12 @@ from bench.launch.process import prepare
 from bench.plan import Plan
 from bench.store import Store
 from bench.terminal import plans, trials
-from bench.terminal.console import clock, steady_output
+from bench.terminal.console import clock, count
 from bench.terminal.places import executor as executor_of
 from bench.terminal.places import slots as slots_of
 from bench.terminal.progress import Progress
 from bench.terminal.status import detach
+from bench.terminal.streams import steady_output
 
 
 def run(args: argparse.Namespace, plan_of) -> int:
@@ -55,8 +56,8 @@ def _run(args: argparse.Namespace, plan_of) -> int:
         training = [*plan.todo(args.retry_failed, args.timeout), *plan.figures.to_retrain(args.retry_failed)]
         at_once = 4 * len(gpus) if gpus and args.per_gpu == "auto" else executor.workers  # that many do not share for free
         seconds = plan.remaining_seconds(training, device) / at_once
-        where = f"places on GPU {', '.join(map(str, gpus))} (--gpus none: on the CPU)" if gpus else "workers"
-        print(f"{len(jobs)} jobs on {executor.workers} {where}, about {clock(seconds)}", flush=True)
+        where = f" on GPU {', '.join(map(str, gpus))} (--gpus none: on the CPU)" if gpus else ""
+        print(f"{count(len(jobs), 'job')} on {count(executor.workers, 'place' if gpus else 'worker')}{where}, about {clock(seconds)}", flush=True)
     store, began = Store(args.results), time.perf_counter()
     with Progress(jobs, executor.workers, plan.seconds[device], store) as progress:
         def heard(outcome) -> None:
@@ -110,7 +111,7 @@ def tune(args: argparse.Namespace, plan_of) -> int:
     args.seeds = args.seeds or 1
     plan = plan_of(args)
     n = len({j.config for j in plan.jobs} - {j.config for j in plan.jobs if j.config.id in plan.blocked})
-    print(f"{n} cells x {args.budget} trials x {args.tuning_seeds} tuning seed{'s' * (args.tuning_seeds > 1)} on {executor.workers} workers", flush=True)
+    print(f"{count(n, 'cell')} x {count(args.budget, 'trial')} x {count(args.tuning_seeds, 'tuning seed')} on {count(executor.workers, 'worker')}", flush=True)
     store = Store(args.results)
     trails = api.tune(
         plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
