@@ -26,7 +26,7 @@ from bench.settings import ROOMS
 from bench.spaces import swept
 from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
-from bench.trails import TUNED, Trail, of_cell, unequal, without_choice
+from bench.trails import TUNED, Trail, of_cell, other_data, unequal, without_choice
 
 
 @dataclass(frozen=True)
@@ -261,6 +261,7 @@ def make_plan(
     notes += picked.unmet()
     adapted = [*dict.fromkeys(line for j in jobs for line in why.get(j.config, ())), *of_all]
     hashes = {k: f.sha256 for k, f in found.items() if f.sha256}
+    adapted += filter(None, [other_data(tuned, hashes)])
     blocked, at_hand = {}, cache(encoders.available)
     for c in dict.fromkeys(j.config for j in jobs):
         reason = found[c.dataset, c.features].reason or _encoder_reason(c, at_hand)

@@ -42,6 +42,7 @@ class Trail:
     space: Mapping[str, Any]
     sources: tuple[str, ...] = ()
     epochs: int = 0  # epochs trained for it, over all trials and seeds
+    data: str = ""  # sha256 of the file that its trials were trained on; "" where it is not known
     trials: list[Trial] = field(default_factory=list)
 
     @property
@@ -137,7 +138,7 @@ def merge(store: Store, other: Store) -> tuple[list[str], list[tuple[str, str]]]
         if theirs is None:
             continue
         n = min(len(theirs.trials), len(mine.trials)) if mine else 0
-        if mine and (mine.how != theirs.how or mine.trials[:n] != theirs.trials[:n]):
+        if mine and ((mine.how, mine.data) != (theirs.how, theirs.data) or mine.trials[:n] != theirs.trials[:n]):
             differ.append(target.relative_to(store.root).as_posix())
         elif mine is None or len(mine.trials) < len(theirs.trials):
             write(store, theirs)
@@ -170,6 +171,12 @@ def unequal(trails: Iterable[Trail]) -> str:
         for (sampler, budget, seeds, objective), names in groups.items()
     )
     return "not tuned alike: " + "; ".join(words)
+
+
+def other_data(trails: Iterable[Trail], hashes: Mapping[tuple[str, str], str]) -> str:
+    """Which cells were tuned on another file than the one at hand, or "". hashes: (dataset, features) -> sha256."""
+    names = [t.name for t in trails if t.data and hashes.get((t.cell["dataset"], t.cell["features"]), t.data) != t.data]
+    return f"tuned on another data file than the one at hand: {', '.join(dict.fromkeys(names))}; tune again" if names else ""
 
 
 def finite(value: Any) -> float | None:

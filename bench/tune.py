@@ -83,7 +83,8 @@ class _Search:
         self.cell, self.store, self.data = cell, store, data
         self.space: Space = space(cell)
         self.trail = Trail(
-            cell.as_dict(), sampler, budget, tuning_seeds, objective, self.space.as_dict(), self.space.sources
+            cell.as_dict(), sampler, budget, tuning_seeds, objective, self.space.as_dict(), self.space.sources,
+            data=data.get((cell.dataset, cell.features), ""),
         )
         self.asked: list[tuple[int, Draw, int]] = []  # number, draw, rung
         self.rung = 0

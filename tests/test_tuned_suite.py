@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from bench import api
+from bench import plan as plan_module
 from bench.analysis.results import Cell
 from bench.cli import main
 from bench.errors import BenchError
@@ -15,9 +16,9 @@ from bench.spaces import swept
 from bench.store import Store
 from bench.suites import suite
 from bench.terminal.trials import print_trails
-from bench.trails import read_all
+from bench.trails import other_data, read_all
 from bench.tune import tune
-from tests.planted import env, finish
+from tests.planted import DATA_HASH, env, finish
 
 METRICS = ("non0_acc2", "has0_acc2", "non0_f1", "has0_f1", "acc5", "acc7", "mae", "corr", "avg", "loss")
 
@@ -139,3 +140,17 @@ def test_a_sweep_is_not_tuned_away(tuned, tmp_path, capsys):
     assert [r.cells["MOSEI"].mixer_params["n_mixed"] for r in figure.rows if r.method == "PowMix"] == [16, 32, 64, 128, 256, 512, 1024, 2048]
     with pytest.raises(BenchError, match="powmix-f4 shows what mixer.n_mixed does"):
         api.tune(plan, tmp_path / "other")
+
+
+def test_a_search_on_another_file_is_said(tmp_path, monkeypatch):
+    """Chosen on one file, evaluated on another: its validation clips may be the other's test clips."""
+    store, artefact = Store(tmp_path), select(["msmix-t1"])
+    (cell,) = {j.config for j in make_plan(artefact, suite("real"), store, None, 1, "mosi/lmf+none").jobs}
+    key = cell.dataset, cell.features
+    tune([cell], store, planted(store), 2, "random", data={key: DATA_HASH})
+    (trail,) = read_all(store)
+    assert trail.data == DATA_HASH and other_data([trail], {key: DATA_HASH}) == other_data([trail], {}) == ""
+    found = plan_module.Found(*key, tmp_path / "file.pkl", "b" * 64, "custom")
+    monkeypatch.setattr(plan_module, "find_data", lambda configs, data: {key: found})
+    plan = make_plan(artefact, suite("tuned"), store, None, 1, "mosi/lmf+none")
+    assert any(line == "tuned on another data file than the one at hand: mosi lmf+none; tune again" for line in plan.adapted)
