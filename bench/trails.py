@@ -42,8 +42,8 @@ class Trail:
     space: Mapping[str, Any]
     sources: tuple[str, ...] = ()
     epochs: int = 0  # epochs trained for it, over all trials and seeds
-    data: str = ""  # sha256 of the file that its trials were trained on; "" where it is not known
     trials: list[Trial] = field(default_factory=list)
+    data: str = ""  # sha256 of the file that its trials were trained on; "" where it is not known
 
     @property
     def config(self) -> Config:
