@@ -23,7 +23,7 @@ Readings:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -104,7 +104,8 @@ METRICS: Mapping[str, Mapping[str, Metric]] = MappingProxyType({
         "acc5": _ACC5,
         "acc7": _ACC7,
         **_errors("all samples, unclipped"),
-        **{f"non0_{k}": m for k, m in _errors("samples with y != 0, unclipped", non0=True).items()},  # as family mag
+        **{f"non0_{k}": replace(m, label=f"{m.label} (non-0)")  # as family mag
+           for k, m in _errors("samples with y != 0, unclipped", non0=True).items()},
         "avg": Metric("Avg", "mean of has-0 and non-0 Acc2 and F1, Acc5 and Acc7", "mean", of=_SIX),
     },
     "sims": {

@@ -191,6 +191,7 @@ def test_views_and_theme_switch(tab):
 
 def test_print_shows_everything_on_white(tab):
     tab.call("Emulation.setEmulatedMedia", media="print", features=[])
+    assert tab.js("getComputedStyle(document.querySelector('thead button')).display") == "contents", "else no page repeats the header"
     assert tab.js("getComputedStyle(document.querySelector('.bar')).display") == "none"
     assert tab.js("getComputedStyle(document.querySelector('.scroll')).overflow") == "visible"
     assert tab.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -151,3 +151,9 @@ def test_wrong_calls_say_what_is_wrong():
         evaluate([1.0], [1.0], "mosi")
     with pytest.raises(ValueError, match="3 predictions for 2 labels"):
         evaluate([1.0, 2.0, 3.0], [1.0, 2.0], "msena")
+
+
+def test_no_two_metrics_of_a_family_have_one_name():
+    for family, metrics in METRICS.items():
+        labels = [m.label for m in metrics.values()]
+        assert len(set(labels)) == len(labels), family

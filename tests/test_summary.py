@@ -72,6 +72,12 @@ def test_a_study_of_ones_own_has_a_headline_of_its_own(tmp_path):
     assert "mine on MOSI: first of five in mean rank" in page and "the paper" not in re.search(r'<p class="answer">(.*?)</p>', page).group(1)
 
 
+def test_validation_values_answer_nothing():
+    from bench.report.html import heading
+
+    assert "reproduced" not in heading([{"name": "MS-Mix", "own": False}], split="valid")
+
+
 def test_nothing_run_and_other_settings_only_are_said(tmp_path):
     p = planted.write(tmp_path / "a", holes=False)
     e = p.experiment

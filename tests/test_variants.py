@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from bench.manifest import read_manifest, write_manifest
 from bench.matrix import Config, Job, expand, seeds
 from bench.plan import make_plan
 from bench.report.build import build, tidy
+from bench.report.latex import _variants
 from bench.report.layout import layout_of
 from bench.report.significance import family
 from bench.report.tables import make_table
@@ -305,3 +307,9 @@ def test_latex_and_markdown_mark_a_variant(official, tmp_path):
         tex = (tmp_path / "out" / name).read_text()
         assert tex.count(r"$^{\ddagger}$") == 2 and r"ran with other settings than the experiment's (hot)" in tex
     assert "[hot]" in (tmp_path / "out" / "msmix-t1.md").read_text()
+
+
+def test_latex_tells_several_variants_apart():
+    lines = [SimpleNamespace(row=SimpleNamespace(departs=name)) for name in ("hot", "", "cold", "hot")]
+    assert _variants(lines[:2]) == {"hot": r"$^{\ddagger}$"}
+    assert _variants(lines) == {"hot": r"$^{\ddagger1}$", "cold": r"$^{\ddagger2}$"}

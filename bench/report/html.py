@@ -142,9 +142,12 @@ def generated_only(tables: Sequence[Table]) -> bool:
     return {t.provenance for t in tables} - {""} == {SYNTHETIC}
 
 
-def heading(answer: Sequence[Mapping[str, Any]], synthetic: bool = False) -> str:
-    """The page's title: papers reproduce or not, a study of one's own comes out, generated data try the machine."""
+def heading(answer: Sequence[Mapping[str, Any]], synthetic: bool = False, split: str = "test") -> str:
+    """The page's title: papers reproduce or not, a study of one's own comes out, generated data try the machine; what
+    selection saw is no answer to either."""
     own = [c["name"] for c in answer if c["own"]]
+    if split == "valid":
+        return "What selection saw: the validation split"
     if len(own) == len(answer):
         return f"What came out of {', '.join(own)}"
     return "A trial run on generated data" if synthetic else "What reproduced, and what did not"
@@ -270,7 +273,7 @@ def page(
         banners=[*([_VALIDATION] if split == "valid" else []), *banners(tables)],
         lead=lead(tables, counts),
         cards=answer,
-        heading=heading(answer, generated_only(tables)),
+        heading=heading(answer, generated_only(tables), split),
         artefact_count=" and ".join(words),
         progress={"done": progress["done"], "all": len(runs)},
         papers=list(papers.items()),

@@ -5,7 +5,7 @@ line width and page height, so that no box is overfull.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
@@ -115,11 +115,9 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         " Made with a test-only encoder." if table.test_only else "")
     parts = []
     lines, left = _run_lines(table)
-    if names := list(dict.fromkeys(ln.row.departs for ln in lines if ln.row.departs)):
-        legend += (
-            f" $^{{\\ddagger}}$: ran with other settings than the experiment's ({escape('; '.join(names))}), outside of every "
-            "comparison."
-        )
+    if signs := _variants(lines):
+        named = "; ".join((f"{sign}: " if len(signs) > 1 else "") + escape(name) for name, sign in signs.items())
+        legend += f" $^{{\\ddagger}}$: ran with other settings than the experiment's ({named}), outside of every comparison."
     said = remarks([e])
     if any(r.kind == DESCRIBED for r in said):
         legend += " $\\S$: of a system without public code, built from the description."
@@ -133,7 +131,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
             "\\begin{table}[!htbp]\\centering\\small",
             *(["{\\bfseries SYNTHETIC DATA: nothing here is a result}\\par\\smallskip"] if synthetic else []),
             f"\\caption{{{caption}}}\\label{{tab:{e.id}{'-reported' if suffix else ''}{f'-{k + 1}' if k else ''}}}",
-            f"\\benchfit{{{_tabular(table, page, cell, below)}}}",
+            f"\\benchfit{{{_tabular(table, page, cell, below, signs)}}}",
             *([_remarks(said)] if said else []),
             "\\end{table}",
         )))
@@ -187,7 +185,13 @@ def _pages(layout: Sequence[Line]) -> Iterable[list[Line]]:
     yield page
 
 
-def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
+def _variants(lines: Sequence[Line]) -> dict[str, str]:
+    """Name of a variant -> its sign in a table, numbered where there are several."""
+    names = list(dict.fromkeys(line.row.departs for line in lines if line.row.departs))
+    return {name: f"$^{{\\ddagger{k if len(names) > 1 else ''}}}$" for k, name in enumerate(names, 1)}
+
+
+def _tabular(table: Table, lines: Sequence[Line], cell, below, signs: Mapping[str, str]) -> str:
     layout = table.layout
     merged = layout.stubs == ("Backbone", "Method") and all(ln.labels[1] == "plain" for ln in layout.lines if ln.first)
     stubs = ("Model",) if merged else layout.stubs
@@ -207,7 +211,7 @@ def _tabular(table: Table, lines: Sequence[Line], cell, below) -> str:
             out.append("\\midrule")
         labels = _stub(line, merged, k == 0)
         if line.row.departs and not table.pivoted:
-            labels[-1] += r"$^{\ddagger}$"
+            labels[-1] += signs[line.row.departs]
         if line.row.described and not table.pivoted:
             labels[-1] += r"\,$\S$"
         out.append(" & ".join([*labels, *(cell(table, at) for at in line.cells)]) + " \\\\")
