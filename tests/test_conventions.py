@@ -1,16 +1,23 @@
 """One column, one convention, whatever file a row reads."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from bench import registry
 from bench.analysis.grid import make_grid
 from bench.analysis.results import Results
 from bench.experiments import all_experiments
 from bench.experiments.common import columns
 from bench.matrix import Config, Experiment, Job, Row, expand
 from bench.metrics import METRICS, SAME_AS, evaluate
+from bench.models.parts.words import MinMax
 from bench.store import Store
 from tests import planted
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_both_conventions_are_stored_and_equal_the_other_family():
@@ -61,3 +68,14 @@ def _family(c):
     from bench.data.dataset import spec
 
     return spec(c.dataset).family(c.features)
+
+
+def test_systems_whose_scores_depend_on_the_batch_are_those_that_the_protocol_names():
+    """Scaled by the extremes of a batch, a clip's score depends on the clips beside it: said where users look."""
+    scaled = {n for n in registry.names("models") if getattr(registry.load("models", n).Params(), "scale", "") == "batch"}
+    row = next(line for line in (ROOT / "docs/protocol.md").read_text().splitlines() if line.startswith("| evaluation batch"))
+    assert scaled == {"ithp", "cpsl", "samlml", "mboost"}
+    assert all(title in row for title in ("ITHP and CP+SL, 128 rows", "SAM-LML and Multimodal Boosting, 256"))
+    assert {n: registry.load("models", n).Model.eval_batch for n in sorted(scaled)} == {"cpsl": 128, "ithp": 128, "mboost": None, "samlml": None}
+    x = torch.tensor([[1.0, 2.0], [3.0, 9.0]])
+    assert not torch.equal(MinMax("batch")(x)[:1], MinMax("batch")(x[:1]))
