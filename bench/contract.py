@@ -13,20 +13,14 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.data.dataset import load, spec
 from bench.errors import BenchError
-from bench.job import build_data, build_mixer, build_model, corrupt, run
+from bench.job import run
 from bench.matrix import Config, Job
-from bench.models.base import Inputs
-from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
-from bench.train import protocol
-from bench.train.capturable import as_on_gpu, host_reads, replay
-from bench.train.optim import Steps
-from bench.train.protocol import Protocol, from_params
-from bench.train.step import Piece, Stepper
+from bench.train.capturable import host_reads, replay
+from bench.tryout import SEED, built, cell, one_step, stepper, updates_of
 
-_SEED, _ROWS = 1111, 12
+_ROWS = 12
 _DIMS = {"text": (8,), "audio": (4,), "vision": (6,)}  # latents that a mixer is tried on
 
 
@@ -34,52 +28,6 @@ _DIMS = {"text": (8,), "audio": (4,), "vision": (6,)}  # latents that a mixer is
 class Finding:
     check: str
     problem: str  # "" where all is well
-
-
-def cell(backbone: str, mixer: str = "none", dataset: str = "mosi", **params: Any) -> Config:
-    """A small cell on generated data: the component's own defaults, the tiny encoder where one is fine-tuned."""
-    model = registry.load("models", backbone).Model
-    known = spec(dataset)
-    formats = ("word", "hkt") if model.needs_words else ("audio",) if getattr(model, "reads_sound", False) else ("msena",)
-    features = next((f for f, file in known.features.items() if file.format in formats), next(iter(known.features)))
-    tiny = {"encoder": "tiny"} if model.needs_tokens else {}
-    versions = {"backbone": registry.version("models", backbone), "mixer": registry.version("mixers", mixer),
-                "dataset": registry.version("datasets", dataset), "train": protocol.VERSION}
-    return Config(
-        f"synthetic-{dataset}", features, backbone, mixer, backbone_params={**tiny, **params}, fraction=0.3,
-        train={"batch_size": 16, "max_epochs": 1}, versions=versions,
-    )
-
-
-def stepper(job: Job) -> Stepper:
-    """A job ready for its steps, with an optimiser as on a GPU and the second epoch's order in place."""
-    c = job.config
-    dataset = load(c.dataset, c.features)
-    data = build_data(job, dataset, registry.load("models", c.backbone).Model, "cpu")
-    model = build_model(job, Inputs(**data.inputs()))
-    data = corrupt(job, data, data.dataset, model)
-    mixer = build_mixer(job, model)
-    as_on_gpu(model)
-    p = from_params(Protocol, c.train, "protocol")
-    model.train(), mixer.train(), model.on_epoch_start(2), data.begin_epoch(2)
-    generator = torch.Generator().manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
-    torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
-    updates = [u for one in model.passes(2) for u in one.updates]
-    every = Steps(model, mixer.own_parameters(), p, {u.optimiser: 1 for u in updates}, capturable=True)
-    steps = Stepper(model, mixer, data, p, every, generator, lambda: torch.autocast("cpu", enabled=False))
-    steps.begin_pass(numpy_stream(c.dataset, c.backbone, job.seed, "order").permutation(data.size("train")))
-    return steps
-
-
-def one_step(steps: Stepper, mixing: bool) -> Callable[[], None]:
-    """What runs one training step, all updates of the model's passes."""
-    updates = [u for one in steps.model.passes(2) for u in one.updates]
-
-    def step() -> None:
-        for u in updates:
-            steps.run(Piece(4, mixing and u.losses is None, (), u, True, u is updates[-1]))
-
-    return step
 
 
 def check(kind: str, name: str) -> Iterator[Finding]:
@@ -182,15 +130,8 @@ def _only_if_it_mixes(check_: Callable[[str], str]) -> Callable[[str], str]:
 
 # --- models ----------------------------------------------------------------------------------------------------------
 
-def _ready(name: str) -> tuple[Any, Any]:
-    job = Job(cell(name), _SEED)
-    dataset = load(job.config.dataset, job.config.features)
-    data = build_data(job, dataset, registry.load("models", name).Model, "cpu")
-    return build_model(job, Inputs(**data.inputs())), data
-
-
 def _predicts(name: str) -> str:
-    model, data = _ready(name)
+    model, data = built(Job(cell(name), SEED))
     model.eval()
     with torch.no_grad():
         encoded = model.encode(data.batch("test", torch.arange(_ROWS)))
@@ -207,7 +148,7 @@ def _predicts(name: str) -> str:
 
 
 def _permutation(name: str) -> str:
-    model, data = _ready(name)
+    model, data = built(Job(cell(name), SEED))
     model.eval()
     order = torch.randperm(_ROWS, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -216,15 +157,21 @@ def _permutation(name: str) -> str:
 
 
 def _parameters_learn(name: str) -> str:
-    steps = stepper(Job(cell(name), _SEED))
-    before = {k: p.detach().clone() for k, p in steps.model.named_parameters()}
-    updates = [u for one in steps.model.passes(2) for u in one.updates]  # what a preparation alone trains may stand still
+    steps = stepper(Job(cell(name), SEED))
+    model = steps.model
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    kinds: dict[tuple, int] = {}  # of updates -> the first epoch that makes them
+    for epoch in (*range(1 - model.preparation, 1), 2):
+        kinds.setdefault(tuple((u.name, u.groups, u.optimiser) for u in updates_of(model, epoch)), epoch)
+    updates = updates_of(model, *kinds.values())
     every = any(u.groups is None for u in updates)
     stepped = {name for u in updates for name in u.groups or ()}
-    trained = {id(p) for g in steps.model.groups() for p in g.params if every or g.name in stepped}
-    for _ in range(3):
-        one_step(steps, False)()
-    still = [k for k, p in steps.model.named_parameters() if id(p) in trained and p.requires_grad and torch.equal(before[k], p)]
+    trained = {id(p) for g in model.groups() for p in g.params if every or g.name in stepped}
+    for epoch in kinds.values():
+        model.on_epoch_start(epoch)
+        for _ in range(3):
+            one_step(steps, False, epoch)()
+    still = [k for k, p in model.named_parameters() if id(p) in trained and p.requires_grad and torch.equal(before[k], p)]
     return f"after three steps '{still[0]}' is what it was: no gradient reaches it ({len(still)} such)" if still else ""
 
 
@@ -232,7 +179,7 @@ def _parameters_learn(name: str) -> str:
 
 def _same_twice(c: Config) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(c, _SEED)
+        job = Job(c, SEED)
         one, two = Store(f"{folder}/a"), Store(f"{folder}/b")
         run(job, one), run(job, two)
         same = all((one.folder(job) / f).read_bytes() == (two.folder(job) / f).read_bytes() for f in ("metrics.json", "history.csv"))
@@ -240,7 +187,7 @@ def _same_twice(c: Config) -> str:
 
 
 def _captured(c: Config) -> str:
-    eager, frozen = stepper(Job(c, _SEED)), stepper(Job(c, _SEED))
+    eager, frozen = stepper(Job(c, SEED)), stepper(Job(c, SEED))
     mixing = frozen.mixer.probability > 0
     torch.manual_seed(7)
     for _ in range(5):

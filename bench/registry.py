@@ -3,7 +3,8 @@
 A component is one Python file. Models and mixers carry a literal `VERSION = n` at module level, which is read from
 the source without importing it: the read wing knows the versions that are part of a job's identity, yet never
 imports torch. A model without latents before late fusion, which no mixer can act on, says `MIXABLE = False` likewise;
-one that was built from a description alone says of which in `DESCRIPTION`.
+one that was built from a description alone says of which in `DESCRIPTION`. `BRIEF` holds parameters under which the
+same code runs in seconds (fewer epochs of a preparation, smaller widths): `bench check` and the tests use them.
 Adding a component is adding its file, here or in a plug-in (plugins.py); nothing else is edited.
 """
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
-from bench.contract import one_step, stepper
 from bench.matrix import Job
 from bench.train.step import Stepper
+from bench.tryout import one_step, stepper
 from tests.golden import SMALLER, cell_config, cells
 
 

@@ -23,21 +23,9 @@ from bench.train.protocol import Protocol, from_params
 
 SMALLER = {"mult": {"levels": 2}, "glomo": {"layers": 2}, "bbfn": {"layers": 2}, "confede": {"layers": 1}}  # for tests of a step: the same code, fewer layers
 
+DATASETS = {"hkt": "mustard", "mgcl": "mustard", "mo_sarcation": "mustard"}  # whose data are of another kind than MOSI's
 FOLDER = Path(__file__).with_name("golden")
 TEXT_BACKBONES_ENCODER = {"encoder": "tiny"}
-DATASETS = {"hkt": "mustard", "mgcl": "mustard", "mo_sarcation": "mustard"}  # whose data are of another kind than MOSI's
-_SOUND = {"audio_encoder": "tiny-audio", "heads": 4}  # the tiny encoders' width is 64
-SMALL = {  # backbone -> parameters that make its short run short
-    "slad": _SOUND, "mmml": _SOUND, "cmff": _SOUND,
-    "skeafn": {"d": 64, "heads": 4, "lexicon_size": 50, "feed_forward": 32},
-    "confede": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "kuda": {f"pretrain_{m}": 1 for m in ("text", "vision", "audio")}, "hkt": {"prepare": 1},
-    "mmin": {"pretrain": 1}, "tmbl": {"layers": 1, "hidden": 32, "inner": 32},
-    "momke": {"d": 32, "depth": 2, "stage1": 1}, "gcnet": {"hidden": 16},
-    "imder": {
-        "pretrain": 1, "width": 8, "heads": 2, "score_heads": 2, "levels": 1, "channels": (8, 8, 8, 8), "groups": (4, 4),
-        "time_embed": 8, "blocks": 1, "sampling_steps": 2,
-    },
-}
 MIXED = ("tfn", "lmf", "mult", "misa", "self_mm", "almt", "glomo")  # the papers' backbones: with every mixer
 
 
@@ -46,7 +34,7 @@ def cell_config(backbone: str, mixer: str, dataset: str = "", **changes):
     dataset = dataset or DATASETS.get(backbone, "mosi")
     c = config("msmix", backbone, dataset, mixer, **changes)
     encoder = TEXT_BACKBONES_ENCODER if registry.load("models", backbone).Model.needs_tokens else {}
-    if small := {**encoder, **SMALL.get(backbone, {})}:
+    if small := {**encoder, **registry.constants("models", backbone).get("BRIEF", {})}:
         c = c.with_(backbone_params=small)
     return c.with_(dataset=f"synthetic-{dataset}", train={"batch_size": 16, "accumulate": 1, "max_epochs": 1})
 

@@ -5,10 +5,10 @@ A cell that is not says so in `NOT_YET`, with the reason; the list only ever shr
 import pytest
 import torch
 
-from bench.contract import one_step, stepper
 from bench.matrix import Job
 from bench.train.capturable import host_reads, replay
 from bench.train.step import Stepper
+from bench.tryout import one_step, stepper
 from tests.golden import SMALLER, cell_config, cells
 
 NOT_YET: dict[str, str] = {}  # "backbone" or "backbone+mixer" -> what stands in the way

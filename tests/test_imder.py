@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from bench.contract import one_step, stepper
+from bench import registry
 from bench.errors import BenchError
 from bench.matrix import Job
 from bench.models import imder
 from bench.models.base import Inputs
 from bench.train.capturable import host_reads, replay
-from tests.golden import SMALL, cell_config
+from bench.tryout import one_step, stepper
+from tests.golden import cell_config
 
 INPUTS = Inputs((10, 12), (10, 5), (10, 7))
 SIZES = dict(
@@ -94,7 +95,7 @@ def test_steps_of_any_number_are_recovered_and_unaligned_data_refused():
 
 @pytest.mark.slow
 def test_a_frozen_step_samples_anew():
-    small = SMALL["imder"]
+    small = registry.constants("models", "imder")["BRIEF"]
     corrupt = {"corruption": {"kind": "missing", "rate": 0.5}}
     make = lambda: stepper(Job(cell_config("imder", "none").with_(fraction=0.3, backbone_params=small, **corrupt), 1111))  # noqa: E731
     eager, frozen = make(), make()

@@ -10,7 +10,6 @@ from bench.analysis.grid import make_grid
 from bench.analysis.results import Results
 from bench.baselines import BLOCK, compute, with_rows, with_values
 from bench.cli import main
-from bench.contract import one_step, stepper
 from bench.data.baselines import scores
 from bench.data.corruption import parse
 from bench.data.corruption.corrupted import BLANKED
@@ -25,6 +24,7 @@ from bench.predict import predict
 from bench.store import WEIGHTS, Store
 from bench.suites import suite
 from bench.train.capturable import host_reads
+from bench.tryout import one_step, stepper
 from tests.golden import cell_config
 
 QUICK = ("misa", "mag", "samlml")  # means over time, words, reads keep_*; all others with the long tests

@@ -24,6 +24,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import masked_mean
 
 VERSION = 1
+BRIEF = {"audio_encoder": "tiny-audio", "heads": 4}  # parameters of a quick look
 MODALITIES = ("text", "audio")
 WAVES = 16  # rows of a batch in evaluation
 

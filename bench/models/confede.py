@@ -29,6 +29,7 @@ from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 from bench.models.parts.words import one_of
 
 VERSION = 1
+BRIEF = {"pretrain_text": 1, "pretrain_vision": 1, "pretrain_audio": 1}  # parameters of a quick look
 MODALITIES = ("text", "vision", "audio")
 CHUNK = 256  # training rows encoded, or ranked, at once
 

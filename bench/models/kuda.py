@@ -35,6 +35,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import one_of
 
 VERSION = 1
+BRIEF = {"pretrain_text": 1, "pretrain_vision": 1, "pretrain_audio": 1}  # parameters of a quick look
 MODALITIES = ("text", "vision", "audio")
 DEPTH = 12  # layers that `adapters` counts in
 

@@ -37,6 +37,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import masked_mean, one_of
 
 VERSION = 1
+BRIEF = {"pretrain": 1}  # parameters of a quick look
 MODALITIES = ("audio", "text", "vision")  # order of the joint embedding
 STARTS = ("normal", "kaiming", "default")
 

@@ -33,6 +33,7 @@ from bench.models.parts.videos import Utterances, availability, each, others, ow
 from bench.models.parts.words import one_of
 
 VERSION = 1
+BRIEF = {"d": 32, "depth": 2, "stage1": 1}  # parameters of a quick look
 MODALITIES = ("audio", "text", "vision")
 
 

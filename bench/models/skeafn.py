@@ -29,6 +29,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import masked_mean, one_of
 
 VERSION = 1
+BRIEF = {"d": 64, "heads": 4, "lexicon_size": 50, "feed_forward": 32}  # parameters of a quick look
 MODALITIES = ("text", "vision", "audio")
 CHUNK = 256  # training rows read at once
 

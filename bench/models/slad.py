@@ -67,6 +67,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import filled, masked_mean, one_of
 
 VERSION = 2  # 2: preceding transcripts joined without a stray piece; labels and vectors of the losses in float32
+BRIEF = {"audio_encoder": "tiny-audio", "heads": 4}  # parameters of a quick look
 
 MODALITIES = ("text", "audio")
 CONTEXT = 2  # preceding clips that the data have

@@ -39,6 +39,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import masked_mean, one_of
 
 VERSION = 1
+BRIEF = {"layers": 1, "hidden": 32, "inner": 32}  # parameters of a quick look
 MODALITIES = ("text", "vision", "audio")
 PAIRS = {"audio": ("audio", "vision"), "vision": ("vision", "text"), "text": ("text", "audio")}  # private transformers
 BINDS = {"text": "vision", "vision": "audio", "audio": "text"}
