@@ -5,6 +5,8 @@ the source without importing it: the read wing knows the versions that are part 
 imports torch. A model without latents before late fusion, which no mixer can act on, says `MIXABLE = False` likewise;
 one that was built from a description alone says of which in `DESCRIPTION`. `BRIEF` holds parameters under which the
 same code runs in seconds (fewer epochs of a preparation, smaller widths): `bench check` and the tests use them.
+For `bench check` too: `IDLE`, parts of the names of parameters that stand still under the defaults -> why, and `SAMPLES`,
+whether predictions are drawn, in evaluation too.
 Adding a component is adding its file, here or in a plug-in (plugins.py); nothing else is edited.
 """
 

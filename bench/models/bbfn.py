@@ -30,6 +30,7 @@ from bench.models.parts.padded import reverse, step_mask
 from bench.models.parts.text import Hidden, TextBackbone
 
 VERSION = 1
+IDLE = {"discriminator": "its loss is off by default (discriminate)"}
 OTHERS = ("audio", "vision")
 
 

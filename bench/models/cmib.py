@@ -16,6 +16,7 @@ from bench.models.parts.bottleneck import MODALITIES, Bottleneck, BottleneckBack
 from bench.models.parts.text import Hidden
 
 VERSION = 1
+SAMPLES = True
 Params = bottleneck.Params
 
 

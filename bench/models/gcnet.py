@@ -31,6 +31,7 @@ from bench.models.parts.videos import Utterances, availability, each, others, ow
 from bench.models.parts.words import one_of
 
 VERSION = 1
+IDLE = {"rebuild": "no weight on complete data"}
 BRIEF = {"hidden": 16}  # parameters of a quick look
 MODALITIES = ("audio", "text", "vision")
 TIMES = ("future", "now", "past")  # numbers of the temporal relations

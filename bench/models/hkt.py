@@ -27,6 +27,7 @@ from bench.models.parts.sequence_nets import POSITIONS, HktTransformer, Stack
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 
 VERSION = 1
+IDLE = {"pooler": "nothing reads it, as released"}
 BRIEF = {"prepare": 1}  # parameters of a quick look
 STREAMS = ("audio", "vision", "hcf")
 

@@ -34,6 +34,7 @@ from bench.models.parts.text import Hidden, TextBackbone
 from bench.models.parts.words import one_of
 
 VERSION = 1
+IDLE = {"score": "nothing is missing", "refine": "nothing is missing", "join": "nothing is missing"}
 BRIEF = {  # parameters of a quick look
     "pretrain": 1, "width": 8, "heads": 2, "score_heads": 2, "levels": 1, "channels": (8, 8, 8, 8), "groups": (4, 4),
     "time_embed": 8, "blocks": 1, "sampling_steps": 2,

@@ -24,6 +24,7 @@ from bench.models.parts.text import Hidden
 from bench.models.parts.words import POOLS, RANGES, MinMax, Readout, WordBackbone, filled, initialise, one_of
 
 VERSION = 2  # 2: evaluated 128 rows at a time, as released: its features are scaled over the batch
+SAMPLES = True
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from bench.models.parts.padded import last_step
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 
 VERSION = 2
+IDLE = {"heads": "unimodal labels leave the task's once a clip was seen in the second epoch"}
 
 MODALITIES = ("text", "audio", "vision")
 

@@ -31,6 +31,7 @@ from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 from bench.models.parts.towers import Fold, Towers
 
 VERSION = 1
+IDLE = {"heads": "unimodal labels leave the task's once a clip was seen in the second epoch"}
 MODALITIES = ("text", "audio", "vision")
 PLAIN = (("text", "audio"), ("text", "vision"), ("audio", "text"), ("vision", "text"))  # target <- source
 OTHER = {"audio": "vision", "vision": "audio"}  # of the text-enhanced encoders

@@ -63,11 +63,13 @@ class _Tape(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.calls: list[tuple[Callable[..., Any], Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, out))  # whatever is on the tape stays alive, ids are unique
+        # whatever is on the tape stays alive, ids are unique; LSTMs of the CPU choose their kernel by the gradient mode
+        mode = torch.enable_grad if torch.is_grad_enabled() else torch.no_grad
+        self.calls.append((mode()(func), args, kwargs or {}, out))
         return out
 
 

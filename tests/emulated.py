@@ -1,0 +1,67 @@
+"""CUDA graphs emulated on a CPU, so that the engine itself runs where there is no GPU: the same names, warm runs,
+captures and replays (bench/train/engine.py), with a recording of a piece's operations in the place of its graph.
+
+What makes it a graph is kept: a replay runs no Python, knows the tensors of its capture by their address alone, reads
+what lies there now and overwrites what it made then, and draws from the generators of its capture. What is not: kernels
+in flight, streams, and a pool whose memory later captures use again.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from bench.train.capturable import _Tape
+from bench.train.engine import Eager, Graphs
+
+
+_RESHAPES = ("aten::squeeze_", "aten::unsqueeze_")  # another view of memory, which the tensors of the recording have already
+
+
+class Recording:
+    """What stands for a captured graph. The recording has run the work, which a capture does not: the first replay of a
+    capture, which the engine makes at once, is that run."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        with _Tape() as tape:
+            work()
+        self.calls, self.fresh, self.replays = tape.calls, True, 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        if self.fresh:
+            self.fresh = False
+            return
+        with torch._C._AutoDispatchBelowAutograd():
+            for func, args, kwargs, out in self.calls:
+                if func.__wrapped__.overloadpacket._qualified_op_name in _RESHAPES:
+                    continue
+                for then, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                    if isinstance(then, Tensor) and not _one_place(then, new):
+                        then.copy_(new.reshape(then.shape))  # where it was squeezed since
+
+
+def _one_place(a: Tensor, b: Tensor) -> bool:
+    return a is b or a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.storage_offset() == b.storage_offset()
+
+
+class Emulated(Graphs):
+    """The engine of a GPU, on a CPU. `refuse`: names of work that this device will not capture."""
+
+    def __init__(self, refuse: tuple[str, ...] = ()) -> None:
+        Eager.__init__(self, "cpu")
+        self.captured, self._seen, self.refuse = {}, {}, refuse
+
+    def context(self):
+        return nullcontext()
+
+    def _first_replay(self, key, work):
+        self._key = key
+        return super()._first_replay(key, work)
+
+    def _capture(self, work):
+        if self._key[0] in self.refuse:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        return Recording(work)

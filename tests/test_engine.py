@@ -1,0 +1,161 @@
+"""The engine of a GPU through whole trainings, its graphs emulated (tests/emulated.py): every number and every weight as
+eager execution has them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import selftest
+from bench.matrix import Job
+from bench.train import optim
+from bench.train.capturable import as_on_gpu
+from tests.emulated import Emulated
+from tests.golden import SMALLER, cell_config, cells
+
+
+@pytest.fixture
+def as_a_gpu(monkeypatch):
+    """Models and optimisers in the form that they have on a GPU."""
+    real, assemble = optim.build_optimiser, selftest.assemble
+
+    def assembled(*args):
+        parts = assemble(*args)
+        as_on_gpu(parts.model)
+        return parts
+
+    monkeypatch.setattr(optim, "build_optimiser", lambda *args: real(*args[:4], capturable=True))
+    monkeypatch.setattr(selftest, "assemble", assembled)
+
+
+def both(monkeypatch, config, engine=None):
+    """(an eager training, the same by the engine of a GPU)"""
+    engine = engine or Emulated()
+    job = Job(config, 1111)
+    eager = selftest.train(job, "cpu", "eager")
+    monkeypatch.setattr(selftest, "choose", lambda *args: engine)
+    return eager, selftest.train(job, "cpu", "auto")
+
+
+def config(backbone, mixer, **train):
+    c = cell_config(backbone, mixer).with_(backbone_params=SMALLER.get(backbone, {}), fraction=0.4)
+    return c.with_(train={"max_epochs": 4, "patience": 100, **train})
+
+
+def assert_the_same(eager, graphs):
+    assert len(eager.history) == len(graphs.history)
+    for a, b in zip(eager.history, graphs.history):
+        assert a == b, {k: (a[k], b.get(k)) for k in a if a[k] != b.get(k)}
+    for k, v in eager.weights.items():
+        assert torch.equal(v, graphs.weights[k]), k
+
+
+DAILY = {"lmf": ("none", "msmix", "advmixup", "multimix"), "tfn": ("none",), "self_mm": ("none",), "cpsl": ("none",), "mctn": ("none",)}
+
+
+def every():
+    """The daily ones, and of every other backbone its last cell."""
+    last = dict(cells())
+    for backbone, mixer in cells():
+        if mixer in DAILY.get(backbone, ()) or backbone not in DAILY and mixer == last[backbone]:
+            yield pytest.param(backbone, mixer, marks=() if backbone in DAILY else pytest.mark.slow, id=f"{backbone}+{mixer}")
+
+
+@pytest.mark.parametrize(("backbone", "mixer"), list(every()))
+def test_a_training_of_graphs_is_the_eager_training(backbone, mixer, as_a_gpu, monkeypatch):
+    eager, graphs = both(monkeypatch, config(backbone, mixer))
+    assert not graphs.engine.reason
+    assert sum(g.replays for g in graphs.engine.captured.values()) > len(graphs.engine.captured)
+    assert any(key[0] == "training step" for key in graphs.engine.captured)
+    assert_the_same(eager, graphs)
+
+
+@pytest.mark.parametrize("train", [
+    {"accumulate": 2}, {"accumulate": 3, "drop_remainder": True}, {"clip_value": 0.01}, {"clip_norm": 0.1, "accumulate": 2},
+    {"scheduler": "warmup-linear", "warmup": 0.2}, {"scheduler": "plateau", "scheduler_patience": 0}, {"drop_last": True},
+    {"reset_optimiser": True, "scheduler": "step", "milestones": [2, 4]}, {"optimiser": "adamw", "weight_decay": 0.1},
+], ids=lambda t: "+".join(t))
+def test_whatever_the_protocol_does_between_steps(train, as_a_gpu, monkeypatch):
+    eager, graphs = both(monkeypatch, config("lmf", "manifold", **train))
+    assert not graphs.engine.reason and len(graphs.engine.captured) > 1
+    assert_the_same(eager, graphs)
+
+
+@pytest.mark.parametrize("changes", [
+    {"mixer_params": {"p_mix": 0.5}}, {"mixer_params": {"start_epoch": 3}}, {"corruption": {"kind": "missing", "rate": 0.4}},
+    {"backbone_params": {"text_state": "valid"}},
+], ids=lambda c: str(next(iter(c.values()))))
+def test_what_changes_from_step_to_step(changes, as_a_gpu, monkeypatch):
+    """Clean and mixed steps, a mixer that starts late, corruption drawn anew every epoch, texts cut at a batch's longest."""
+    mixer = "multimix" if "mixer_params" in changes else "none"
+    c = config("lmf", mixer)
+    params = {**c.backbone_params, **changes.get("backbone_params", {})}
+    c = replace(c, **{**changes, "backbone_params": params}, train={**c.train, "max_epochs": 8})
+    eager, graphs = both(monkeypatch, c)
+    assert not graphs.engine.reason
+    assert_the_same(eager, graphs)
+
+
+@pytest.mark.parametrize("refused", ["training step", "validation batch"])
+def test_what_cannot_be_captured_runs_eagerly_and_says_why(refused, as_a_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    eager, graphs = both(monkeypatch, config("lmf", "msmix", accumulate=2), Emulated((refused,)))
+    assert graphs.engine.reason == f"{refused} cannot be captured: RuntimeError: operation not permitted when stream is capturing"
+    assert graphs.engine.facts()["engine"] == ("graph" if refused == "validation batch" else "eager")
+    assert_the_same(eager, graphs)
+
+
+def test_jobs_in_company_replay_their_own_graphs_and_draws(tmp_path, monkeypatch):
+    """Three jobs that take turns in one process, each by graphs of its own: byte for byte what each gives alone, eagerly."""
+    from bench import job as jobs
+    from bench.launch.company import Company, Member
+    from bench.store import Store
+    from tests.test_job import files, job
+
+    wanted = [job("lmf", "msmix", max_epochs=4), job("self_mm", "none", max_epochs=4), job("lmf", "advmixup", max_epochs=4, seed=1112)]
+    alone, together = Store(tmp_path / "alone"), Store(tmp_path / "together")
+    for j in wanted:
+        jobs.run(j, alone)
+    engines, failed = [], []
+    monkeypatch.setattr(jobs, "choose", lambda *args: engines.append(Emulated()) or engines[-1])
+    waiting = [
+        Member(j.id, jobs.running(j, together), torch.device("cpu"), lambda result, error: failed.append(error) if error else None)
+        for j in wanted
+    ]
+    Company(lambda: waiting.pop(0) if waiting else None, 3).run()
+    assert not failed and len(engines) == 3 and all(e.captured and not e.reason for e in engines)
+    for j in wanted:
+        assert files(alone, j) == files(together, j)
+
+
+def test_a_recording_overwrites_what_it_made_and_reads_what_is_there_now():
+    """The emulation itself: a sum over a tensor that changes, kept by a reference from the capture."""
+    from tests.emulated import Recording
+
+    x, kept = torch.ones(3), []
+    recording = Recording(lambda: kept.append((2 * x).sum()))
+    recording.replay()
+    assert kept[0] == 6
+    x.add_(1)
+    recording.replay()
+    assert len(kept) == 1 and kept[0] == 12
+
+
+def test_a_tensor_of_the_last_step_that_python_carries_to_the_next_is_found(as_a_gpu, monkeypatch):
+    """What the emulation is for: a model that keeps a tensor made in one step for the next, under another name."""
+    from bench.models import lmf
+
+    encode = lmf.Model.encode
+
+    def forgetful(self, batch):
+        found = encode(self, batch)
+        if self.training:
+            before = getattr(self, "_before", 0.0)
+            self._before = found.latents["text"].detach().mean()
+            found.latents["text"] = found.latents["text"] + before
+        return found
+
+    monkeypatch.setattr(lmf.Model, "encode", forgetful)
+    eager, graphs = both(monkeypatch, config("lmf", "none"))
+    with pytest.raises(AssertionError):
+        assert_the_same(eager, graphs)
