@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench.train.capturable import _Tape
+from bench.train.capturable import Tape
 from bench.train.engine import Eager, Graphs
-
 
 _RESHAPES = ("aten::squeeze_", "aten::unsqueeze_")  # another view of memory, which the tensors of the recording have already
 
@@ -25,7 +24,7 @@ class Recording:
     capture, which the engine makes at once, is that run."""
 
     def __init__(self, work: Callable[[], object]) -> None:
-        with _Tape() as tape:
+        with Tape() as tape:
             work()
         self.calls, self.fresh, self.replays = tape.calls, True, 0
 

@@ -58,7 +58,7 @@ def host_reads(step: Callable[[], object]) -> dict[str, int]:
     return dict(reads.found)
 
 
-class _Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):
     """Writes down every operation: what was called, on which tensors, and what came out."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class _Tape(TorchDispatchMode):
 
 def replay(step: Callable[[], object]) -> tuple[Callable[[], None], int]:
     """(what repeats `step` as it went this time, its number of operations). The recording runs the step once."""
-    with _Tape() as tape:
+    with Tape() as tape:
         step()
 
     def again() -> None:
