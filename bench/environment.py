@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench import EXPERIMENTS
+
 _ROOT = Path(__file__).parent.parent
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/nvhost-gpu")  # Linux, WSL, Jetson
 
@@ -22,9 +24,9 @@ def code() -> dict[str, Any]:
 
 @lru_cache
 def code_hash() -> str:
-    """16 hex digits over bench/**/*.py, as the files are now."""
+    """16 hex digits over bench/**/*.py, as the files are now; without the experiments, which lie there when installed."""
     digest = hashlib.sha256()
-    for path in sorted((_ROOT / "bench").rglob("*.py")):
+    for path in sorted(p for p in (_ROOT / "bench").rglob("*.py") if EXPERIMENTS not in p.parents):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -27,12 +27,12 @@ def outcome(status, seed=1111, error=""):
 
 def test_a_session_counts_what_it_hears_and_ends_as_it_ended(tmp_path):
     store = Store(tmp_path)
-    with session(store, ["bench", "run", "x"], "local", 3) as now:
+    with session(store, ["bench", "run", "x y"], "local", 3) as now:
         assert [s.state for s in sessions(store)] == [RUNNING]
         now.heard(outcome("done"))
         now.heard(outcome("failed", 1112, "no such thing"))
     (s,) = sessions(store)
-    assert (s.state, s.done, s.failed, s.left, s.command) == (DONE, 1, 1, 1, "bench run x")
+    assert (s.state, s.done, s.failed, s.left, s.command) == (DONE, 1, 1, 1, "bench run 'x y'")
     assert s.failures == ("synthetic-mosi lmf+none seed 1112: no such thing",)
     with pytest.raises(KeyboardInterrupt), session(store, ["y"], "local", 1):
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ heartbeat; `<id>.cancel` asks it to stop. So a grid can be looked at, and ended,
 
 import contextlib
 import os
+import shlex
 import signal
 import threading
 import time
@@ -71,7 +72,7 @@ class Running:
         self.store, self._dirty, self._over = store, False, threading.Event()
         self._lock = threading.Lock()
         self.session = Session(
-            f"{stamp}-{os.getpid()}-{uuid.uuid4().hex[:4]}", os.getpid(), owner.host(), now, " ".join(command), executor, total,
+            f"{stamp}-{os.getpid()}-{uuid.uuid4().hex[:4]}", os.getpid(), owner.host(), now, shlex.join(command), executor, total,
             began=owner.started(os.getpid()), log=os.environ.get("BENCH_DETACHED_LOG", ""),
         )
         self._write()
