@@ -1,16 +1,18 @@
 """Running and tuning what a plan lacks (`bench.run`, `bench.tune`): the record of what was asked for, the session that others
 can see and stop, and what is left at the end."""
 
+import difflib
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import calibration, estimate
 from bench.baselines import compute as compute_baselines
+from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.files import one_line
 from bench.folders import remember
@@ -18,8 +20,9 @@ from bench.launch.executor import Executor
 from bench.launch.sessions import session
 from bench.launch.worker import Outcome
 from bench.manifest import write_manifest
-from bench.matrix import Job
+from bench.matrix import Config, Job
 from bench.measure.spec import Measure
+from bench.metrics import METRICS
 from bench.plan import Plan
 from bench.spaces import swept
 from bench.store import DONE, FAILED, Store
@@ -112,7 +115,7 @@ def tune(
     cells = [c for c in dict.fromkeys(j.config for j in wanted.jobs) if c.id not in wanted.blocked]
     if not cells:
         raise BenchError(next(iter(wanted.blocked.values()), "nothing to tune: no cell matches"))
-
+    check_objective(objective, cells)
     if timeout is not None:
         check_timeout(timeout)
     check_results(results)
@@ -126,6 +129,16 @@ def tune(
             where.run(jobs, store, folder, expected, timeout=timeout, progress=heard, data=wanted.data)
 
     return search(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
+
+
+def check_objective(name: str, cells: Iterable[Config]) -> None:
+    """Raises BenchError where a validation metric is none that these cells have: every trial would end without a value."""
+    for family in dict.fromkeys(spec(c.dataset).family(c.features) for c in cells):
+        known = ["loss", *METRICS[family]]
+        if name not in known:
+            near = [k for k in known if k.endswith(f"_{name}")] or difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise BenchError(f"--objective '{name}' is no metric of these cells ({family}): {', '.join(known)}{hint}")
 
 
 def check_timeout(seconds: float) -> float:

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.experiments import select
 from bench.manifest import write_manifest
 from bench.plan import make_plan
+from bench.running import check_objective
 from bench.spaces import swept
 from bench.store import Store
 from bench.suites import suite
@@ -154,3 +155,15 @@ def test_a_search_on_another_file_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "find_data", lambda configs, data: {key: found})
     plan = make_plan(artefact, suite("tuned"), store, None, 1, "mosi/lmf+none")
     assert any(line == "tuned on another data file than the one at hand: mosi lmf+none; tune again" for line in plan.adapted)
+
+
+@pytest.mark.parametrize("name", ["acc2", "nosuch", "../../x"])
+def test_an_objective_that_no_trial_could_have_is_refused_before_any_is_trained(name, tuned):
+    _, cells, _ = tuned
+    with pytest.raises(BenchError, match="is no metric of these cells .msena.: loss, has0_acc2") as error:
+        check_objective(name, cells)
+    assert ("did you mean has0_acc2 or non0_acc2?" in str(error.value)) == (name == "acc2")
+    for fine in ("loss", "mae", "avg"):
+        check_objective(fine, cells)
+    with pytest.raises(BenchError, match=".mag."):  # word-level systems have no Avg.
+        check_objective("avg", [cells[0], cells[0].with_(features="word")])
