@@ -17,9 +17,10 @@ from bench.files import one_line, read_json, write_json
 from bench.folder_swap import put_in_place
 from bench.launch import owner
 from bench.launch.litter import sweep_job
-from bench.matrix import Job, stored_id
+from bench.matrix import Job, dataset_name, stored_id
 from bench.metrics import evaluate
 from bench.names import is_slug
+from bench.provenance import OFFICIAL, of_file
 from bench.records import Damaged
 from bench.store import DONE, Store
 from bench.train.protocol import Protocol
@@ -36,21 +37,24 @@ class Verified:
     sealed: int = 0
     recomputed: int = 0
     wrong: list[tuple[str, str]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # folders of those that a run takes for finished
 
 
 def verify(store: Store, deep: bool = False) -> Verified:
     """Read every stored result with suspicion. `deep`: recompute every metric from the stored predictions too."""
     found, same = Verified(), {}
     for folder in _folders(store.root):
-        where = folder.relative_to(store.root).as_posix()
+        where, readable = folder.relative_to(store.root).as_posix(), False
         try:
             metrics = records.read_metrics(folder, folder.name)
             if metrics is None:
                 continue
+            readable = True
             found.results += 1
             digests = metrics.get(records.DIGESTS)
             found.sealed += digests is not None
             job = _job(folder)
+            _check_origin(job, records.read_env(folder))
             seen = [("numbers", _values(metrics))]
             if digests and "predictions.npz" in digests:
                 seen.insert(0, ("predictions", digests["predictions.npz"]))
@@ -61,7 +65,19 @@ def verify(store: Store, deep: bool = False) -> Verified:
                 found.recomputed += _recompute(folder, job, metrics)
         except Damaged as e:
             found.wrong.append((where, str(e)))
+            found.hidden += [where] if readable else []
     return found
+
+
+def _check_origin(job: Job, env: Mapping[str, Any]) -> None:
+    """Raises Damaged where env.json calls data official whose hash nobody has published."""
+    c, sha256 = job.config, str(env.get("data_sha256", ""))
+    try:
+        published = spec(c.dataset).features[c.features].sha256
+    except (BenchError, KeyError):
+        return  # a data set that is not known here
+    if env.get("provenance") == OFFICIAL and of_file(dataset_name(c.dataset), c.features, sha256, published) != OFFICIAL:
+        raise Damaged("env.json calls its data official, whose hash is none that was published")
 
 
 def _values(metrics: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from bench import trails
 from bench.cli import main
+from bench.data.dataset import spec
 from bench.experiments import select
 from bench.files import write_json
 from bench.manifest import path as manifest_path
@@ -135,6 +136,24 @@ def test_verify_recomputes_and_finds_what_was_sealed_with_care(tmp_path):
             write_json(store.folder(one) / "metrics.json", records.sealed({**content, **values, "digests": {}}, kept))
         wrong = [reason for where, reason in verify(store).wrong if where == twin.folder]
         assert [w[: len(f)] for w, f in zip(wrong, found, strict=True)] == found  # accuracies alone may well be equal
+
+
+def test_what_only_verify_finds_is_said_to_be_finished_to_a_run(tmp_path, capsys):
+    store, fine, forged = Store(tmp_path), job(), job(1112)
+    finish(store, fine)
+    finish(store, forged)
+    env = store.folder(forged) / "env.json"
+    write_json(env, {**read_json(env), "provenance": "official", "data_sha256": "c" * 64})
+    found = verify(store)
+    assert found.hidden == [forged.folder] and "official, whose hash is none that was published" in dict(found.wrong)[forged.folder]
+    assert store.status(forged) == "done"
+    (store.folder(fine) / "metrics.json").write_text("null")
+    assert main(["verify", "--results", str(tmp_path)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "`bench run` makes the others again" in out and "remove their folders" in out
+    published = spec("mosi").features["unaligned"].sha256
+    write_json(env, {**read_json(env), "data_sha256": published})
+    assert forged.folder not in dict(verify(store).wrong)
 
 
 def test_the_verb(tmp_path, capsys):

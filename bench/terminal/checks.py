@@ -63,7 +63,10 @@ def print_verified(results: Path, deep: bool) -> int:
         for folder, why in found.wrong:
             lines.add_row(folder, why)
         out.print(lines)
-        out.print("`bench run` makes them again")
+        if len(found.hidden) < len(found.wrong):
+            out.print("`bench run` makes " + ("the others" if found.hidden else "them") + " again")
+        if found.hidden:
+            out.print(f"to a run these are finished: remove their folders, and `bench run` makes them again: {', '.join(found.hidden)}")
     said = f"{found.results} results: {found.sealed} sealed, {found.results - found.sealed} not sealed (of an earlier version)"
     out.print(f"{said}, {len(found.wrong)} damaged" + (f"; metrics of {found.recomputed} recomputed from their predictions" if deep else ""))
     return 1 if found.wrong else 0
