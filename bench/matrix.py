@@ -173,6 +173,11 @@ class Row:
         return (self.backbone, self.method, self.variant)
 
     @property
+    def title(self) -> str:
+        """The key in words: "LMF + MS-Mix"; a variant that begins with a plus brings it along."""
+        return " + ".join(filter(None, self.key)).replace("+ + ", "+ ")
+
+    @property
     def apart(self) -> bool:
         """Whether the row is none of the paper's: it is in no claim, ranking or comparison."""
         return self.beside or bool(self.departs)

@@ -109,3 +109,7 @@ def test_read_wing_never_imports_torch():
     code = ("import sys, bench.matrix, bench.plan, bench.store, bench.cli, bench.api, bench.terminal.plans, bench.terminal.checks, bench.experiments;"
             "bench.experiments.all_experiments(); sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_rows_title_has_one_plus_between_its_parts():
+    assert Row("LMF", "", "+ SASS + SIG").title == "LMF + SASS + SIG" and Row("LMF", "MS-Mix").title == "LMF + MS-Mix"

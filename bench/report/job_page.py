@@ -51,7 +51,7 @@ def _content(store: Store, job: Job, uses: Sequence[tuple[str, Experiment, Row]]
         "curves": _curves(store, job, metrics, lines), "clouds": _clouds(folder) if metrics else [],
         "error": failed.get("error", ""), "test_only": bool(env.get("test_only")), "synthetic": env.get("provenance") == "synthetic",
         "log": log.read_text(encoding="utf-8", errors="replace").splitlines()[-60:] if log.is_file() else list(lines)[-60:],
-        "uses": [(s, x.id, x.title, " + ".join(filter(None, r.key))) for s, x, r in uses],
+        "uses": [(s, x.id, x.title, r.title) for s, x, r in uses],
     }
 
 

@@ -77,7 +77,7 @@ def print_job(store: Store, name: str, page: Path | None = None) -> None:
         print(f"  {path.name:<28} {path.stat().st_size:>10,} bytes")
     print("\nused by")
     for suite_name, e, row in places:
-        labels = " + ".join(filter(None, row.key)) + (f" [{row.departs}]" if row.departs else "")
+        labels = row.title + (f" [{row.departs}]" if row.departs else "")
         print(f"  {e.id} (suite {suite_name}): {labels}")
     if not places:
         print("  no table or figure that was asked for here")
