@@ -190,8 +190,12 @@ def _predict(args: argparse.Namespace) -> int:
     from bench import api
 
     found = api.predict(args.job, args.data, args.results)
-    text = found.to_csv(args.out, index=False, float_format="%.7g", lineterminator="\n")
-    print(args.out if args.out else text, end="\n" if args.out else "")
+    text = found.to_csv(index=False, float_format="%.7g", lineterminator="\n")
+    if args.out:
+        from bench.files import write_atomic
+
+        write_atomic(args.out, text.encode(), "--out")
+    print(args.out or text, end="\n" if args.out else "")
     return 0
 
 
@@ -207,7 +211,8 @@ def _new(args: argparse.Namespace) -> int:
 
     for path in write(args.kind, args.name, args.folder):
         print(path)
-    print(f"next: bench check {args.name} --plugins {shlex.quote(str(args.folder))}    (docs/extending.md)")
+    then = {"dataset": "list --datasets", "experiment": f"plan {args.name}-t1"}.get(args.kind, f"check {args.name}")
+    print(f"next: bench {then} --plugins {shlex.quote(str(args.folder))}    (docs/extending.md)")
     return 0
 
 

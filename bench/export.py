@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.errors import BenchError
+from bench.files import one_line
 from bench.matrix import Job
 from bench.records import read_env
 from bench.store import Store
@@ -56,19 +57,21 @@ def export(store: Store, job: Job, out: str | Path) -> Path:
     if not weights.exists():
         raise BenchError(f"no weights in {folder}: `bench run --keep-checkpoints` keeps them; delete metrics.json and run the job again with it")
     load(weights)  # a damaged file is not handed on
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(weights, target / "weights.safetensors")
-    (target / "config.json").write_text(json.dumps(job.as_dict(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     c = job.config
     test = {k: v for k, v in metrics["test"].items() if isinstance(v, (int, float))}
-    (target / "README.md").write_text(_CARD.format(
+    card = _CARD.format(
         backbone=c.backbone, mixer="" if c.mixer == "none" else f" + {c.mixer}", dataset=c.dataset, features=c.features,
         version=__version__, job=job.id, seed=job.seed, provenance=env.get("provenance", "unknown"),
         sha256=env.get("data_sha256", "unknown"), device=env.get("device", "unknown"), torch=env.get("torch", "unknown"),
         best_epoch=metrics.get("best_epoch"), epochs=metrics.get("epochs"),
         metrics="\n".join(f"| {k} | {v:.4f} |" for k, v in sorted(test.items())),
         settings=json.dumps(c.as_dict(), indent=1, sort_keys=True),
-    ), encoding="utf-8")
+    )
+    with one_line(target, "--out"):
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, target / "weights.safetensors")
+        (target / "config.json").write_text(json.dumps(job.as_dict(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (target / "README.md").write_text(card, encoding="utf-8")
     return target
 
 

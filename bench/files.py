@@ -13,31 +13,31 @@ import numpy as np
 from bench.errors import BenchError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM)
+_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT)
 
 
 @contextlib.contextmanager
-def one_line(path: Path):
-    """Say in one line what a full or closed disk did to a write of `path`. Raises BenchError."""
+def one_line(path: Path, flag: str = "--results"):
+    """Say in one line what a full or closed disk did to a write of `path`, and which flag names another. Raises BenchError."""
     try:
         yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise BenchError(f"cannot write {path}: a file and a folder of one name; choose another folder with --results") from None
+        raise BenchError(f"cannot write {path}: a file and a folder of one name; choose another with {flag}") from None
     except OSError as e:
         if e.errno in _FULL:
             raise BenchError(f"disk full while writing {path}; free some space and run again: finished jobs are kept") from None
         if e.errno in _CLOSED:
-            raise BenchError(f"cannot write {path}: {e.strerror.lower()}; choose another folder with --results") from None
+            raise BenchError(f"cannot write {path}: {e.strerror.lower()}; choose another with {flag}") from None
         if e.errno == errno.ENAMETOOLONG:
             raise BenchError(f"cannot write {path}: the name is too long") from None
         raise
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing. Raises BenchError on a full or read-only disk, leaving the old file as it was."""
+def write_atomic(path: Path, data: bytes, flag: str = "--results") -> None:
+    """Write a whole file or nothing; `flag`: what a user names another place with. Raises BenchError on a full or read-only disk, leaving the old file as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with one_line(path):
+        with one_line(path, flag):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as f:
                 f.write(data)

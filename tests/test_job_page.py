@@ -89,6 +89,12 @@ def test_the_page_is_self_contained(page):
     assert not re.search(r'(?:src|href)="(?!#|data:)|url\(|@import|<script', page[2])
 
 
+def test_a_page_that_cannot_be_written_is_one_line(page, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["show", page[1].id, "--results", str(page[0].root), "--html", str(tmp_path / "file" / "x.html")]) == 2
+    assert capsys.readouterr().err.endswith("choose another with --html\n")
+
+
 def test_a_job_that_is_not_there_is_one_line(tmp_path, capsys):
     (tmp_path / "none").mkdir()
     assert main(["show", "0123", "--results", str(tmp_path / "none"), "--html", str(tmp_path / "x.html")]) == 2

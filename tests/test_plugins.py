@@ -4,6 +4,7 @@ plug-ins that are broken."""
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,8 +115,12 @@ def test_new_writes_what_works(tmp_path, capsys):
     for kind, name in (("mixer", "mymix"), ("backbone", "mynet")):
         assert main(["new", kind, name, "--in", str(tmp_path / "own")]) == 0
         assert main(["check", name, "--plugins", str(tmp_path / "own")]) == 0
-    assert main(["new", "experiment", "ours", "--in", str(tmp_path / "own")]) == 0
-    assert main(["new", "dataset", "ourdata", "--in", str(tmp_path / "own")]) == 0
+    for kind, name, shown in (("experiment", "ours", "ours-t1"), ("dataset", "ourdata", "ourdata")):
+        assert main(["new", kind, name, "--in", str(tmp_path / "own")]) == 0
+        said = capsys.readouterr().out.splitlines()[-1]
+        next_command = shlex.split(said.removeprefix("next: bench ").partition("(docs")[0])
+        assert main([*next_command, "--results", str(tmp_path / "none")]) == 0
+        assert shown in capsys.readouterr().out, said
     plugins.forget()
     from bench.experiments import all_experiments
 

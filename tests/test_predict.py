@@ -85,6 +85,18 @@ def test_a_file_that_does_not_fit_is_one_line(trained, tmp_path, capsys):
     assert score(trained, tmp_path / "absent.pkl", tmp_path)[0] == 2
 
 
+def test_a_place_that_cannot_be_written_is_one_line_with_its_own_flag(trained, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    store, job, data = trained
+    named = ["--results", str(store.root), "--out", str(tmp_path / "file" / "x")]
+    for verb in (["predict", "--job", job.id, "--data", str(file_of(data))], ["export", job.id]):
+        assert main([*verb, *named]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("bench: cannot write ") and err.endswith("choose another with --out\n") and err.count("\n") == 1
+    assert main(["predict", "--job", job.id, "--data", str(file_of(data)), *named[:2], "--out", str(tmp_path / "new" / "scores.csv")]) == 0
+    assert (tmp_path / "new" / "scores.csv").is_file()  # its folder is made
+
+
 def test_export_loads_elsewhere_without_the_store(trained, tmp_path):
     store, job, data = trained
     code = main(["export", job.id[:8], "--results", str(store.root), "--out", str(tmp_path / "card")])

@@ -110,7 +110,7 @@ def compare(a: str | Path, b: str | Path, out_dir: str | Path) -> Path:
     absent = {side: {d.config.id for d in found if not getattr(d, other).n} for side, other in (("a", "b"), ("b", "a"))}
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "compare.csv", csv_text(frame(found)).encode())
+    write_atomic(out / "compare.csv", csv_text(frame(found)).encode(), "--out")
     versions = sum(right.configs[k].versions != c.versions for k, c in left.configs.items() if k in right.configs)
     page = (
         environment()
@@ -131,7 +131,7 @@ def compare(a: str | Path, b: str | Path, out_dir: str | Path) -> Path:
         same_data=not _other_data(left, right),
         )
     )
-    write_atomic(out / "index.html", page.encode())
+    write_atomic(out / "index.html", page.encode(), "--out")
     return out / "index.html"
 
 

@@ -33,7 +33,7 @@ def write_page(store: Store, job: Job, uses: Sequence[tuple[str, Experiment, Row
     text = environment().get_template("job.html").render(
         style=asset("style.css"), job=job, c=job.config, state=state, rendered=rendered_at(), **_content(store, job, uses, state, lines),
     )
-    write_atomic(path, text.encode("utf-8"))
+    write_atomic(path, text.encode("utf-8"), "--html")
     return path
 
 
