@@ -11,12 +11,23 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.train.capturable import Tape
 from bench.train.engine import Eager, Graphs
 
-_RESHAPES = ("aten::squeeze_", "aten::unsqueeze_")  # another view of memory, which the tensors of the recording have already
+_VIEWED = ("squeeze_", "unsqueeze_", "transpose_", "t_")  # another view of memory, which tensors of the recording have already
+
+
+class _Recorder(Tape):
+    """Keeps where an operation's results lie, whatever view of it they become later in the step."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        *call, _ = self.calls.pop()
+        if func.overloadpacket.__name__ not in _VIEWED:
+            self.calls.append((*call, tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, out)))
+        return out
 
 
 class Recording:
@@ -24,7 +35,7 @@ class Recording:
     capture, which the engine makes at once, is that run."""
 
     def __init__(self, work: Callable[[], object]) -> None:
-        with Tape() as tape:
+        with _Recorder() as tape:
             work()
         self.calls, self.fresh, self.replays = tape.calls, True, 0
 
@@ -35,11 +46,9 @@ class Recording:
             return
         with torch._C._AutoDispatchBelowAutograd():
             for func, args, kwargs, out in self.calls:
-                if func.__wrapped__.overloadpacket._qualified_op_name in _RESHAPES:
-                    continue
                 for then, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
                     if isinstance(then, Tensor) and not _one_place(then, new):
-                        then.copy_(new.reshape(then.shape))  # where it was squeezed since
+                        then.copy_(new)
 
 
 def _one_place(a: Tensor, b: Tensor) -> bool:
