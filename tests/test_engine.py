@@ -45,9 +45,10 @@ def config(backbone, mixer, **train):
 def assert_the_same(eager, graphs):
     assert len(eager.history) == len(graphs.history)
     for a, b in zip(eager.history, graphs.history):
-        assert a == b, {k: (a[k], b.get(k)) for k in a if a[k] != b.get(k)}
+        assert repr(a) == repr(b), {k: (a[k], b.get(k)) for k in a if repr(a[k]) != repr(b.get(k))}
     for k, v in eager.weights.items():
         assert torch.equal(v, graphs.weights[k]), k
+    assert selftest.same(eager, graphs)
 
 
 DAILY = {"lmf": ("none", "msmix", "advmixup", "multimix"), "tfn": ("none",), "self_mm": ("none",), "cpsl": ("none",), "mctn": ("none",)}

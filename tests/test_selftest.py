@@ -29,6 +29,13 @@ def test_one_that_does_not_is_named(monkeypatch):
     assert not found.well and "OTHER NUMBERS" in found.line
 
 
+def test_an_undefined_correlation_is_no_difference():
+    """A model that predicts a constant after an epoch has none."""
+    one, two = (selftest.Trained({"w": torch.ones(1)}, [{"epoch": 1, "valid_corr": float("nan")}], None, 0.0) for _ in range(2))
+    assert selftest.same(one, two)
+    assert not selftest.same(one, replace(two, history=[{"epoch": 1, "valid_corr": 0.5}]))
+
+
 def test_what_fails_on_a_device_is_a_line(monkeypatch):
     def broken(job, device, engine):
         raise RuntimeError("CUDA error: no kernel image\nmore")
