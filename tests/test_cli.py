@@ -168,7 +168,7 @@ def test_run_fails_report_is_built_and_exit_code_is_1(capsys, tmp_path):
     page = Path(out.strip().splitlines()[-1])
     assert code == 0 and page.name == "index.html" and "training diverged" in page.read_text()
     code, out, _ = run("run", "msmix-t1", *common, "--set", "train.max_epochs=1", "--set", "train.lr=1e30", "--workers", "1", capsys=capsys)
-    assert code == 1 and "0 to run" in out, "a failed job is not run again unless asked"
+    assert code == 1 and "none to run" in out, "a failed job is not run again unless asked"
 
 
 def test_settings_change_the_selected_cells_and_the_record_keeps_the_others(tmp_path):
@@ -197,6 +197,41 @@ def test_doctor_says_what_will_run(capsys, monkeypatch, tmp_path):
     assert code == 0 and "bert-base-uncased" in out and "jobs can run here" in out and "--data" in out
 
 
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with run_all.sh and programs that only say how they were called."""
+    if not shutil.which("bash"):
+        pytest.skip("no bash")
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(ROOT / "run_all.sh", tmp_path / "clone")
+    (tmp_path / "bin" / "echoing").write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    (tmp_path / "bin" / "python3").write_text('#!/bin/sh\n[ "$1" = "-m" ] && mkdir .venv\n[ "$FAILS" != "$1" ]\n')
+    for program in (tmp_path / "bin").iterdir():
+        program.chmod(0o755)
+
+    def call(*arguments, **env):
+        env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BENCH_PYTHON": "", **env}
+        return subprocess.run(["bash", str(tmp_path / "clone" / "run_all.sh"), *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    return call
+
+
+def test_run_all_takes_folders_from_where_it_was_called(clone, tmp_path):
+    (tmp_path / "my data [1]").mkdir()
+    said = clone("--data", "my data [1]", "--only=tfn,lmf", f"--plugins={tmp_path}", BENCH_PYTHON="echoing").stdout
+    assert said == f"<-m><bench><run><--suite><real><--report><--data><{tmp_path}/my data [1]><--only=tfn,lmf><--plugins={tmp_path}>"
+    assert clone("--data=my data [1]", "--dry-run", BENCH_PYTHON="echoing").stdout == f"<-m><bench><run><--data={tmp_path}/my data [1]><--dry-run>"
+    assert "<--data><no such>" in clone("--data", "no such", BENCH_PYTHON="echoing").stdout
+    assert clone(BENCH_PYTHON="echoing").stdout.startswith("<-m><bench><run><--suite><quick><--report>next: ")
+
+
+@pytest.mark.parametrize(("fails", "line"), [("-c", "needs Python 3.10 or newer as python3"), ("-m", "python3 cannot make .venv")])
+def test_run_all_that_cannot_be_installed_ends_with_2_and_is_tried_again(clone, tmp_path, fails, line):
+    done = clone(FAILS=fails)
+    assert done.returncode == 2 and line in done.stderr and not (tmp_path / "clone" / ".venv").exists()
+
+
 def test_second_start_of_run_all_is_fast():
     if not shutil.which("bash"):
         pytest.skip("no bash")
@@ -204,5 +239,5 @@ def test_second_start_of_run_all_is_fast():
     began = time.perf_counter()
     done = subprocess.run(["bash", "run_all.sh", "--dry-run", "--only", "synthetic-mosi/lmf+none"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "would run" in done.stdout or "0 to run" in done.stdout
+    assert "would run" in done.stdout or "none to run" in done.stdout
     assert time.perf_counter() - began < 20

@@ -229,6 +229,13 @@ def test_bash_completes_verbs_flags_choices_and_names(script, words, expected):
     assert subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.split() == [expected]
 
 
+def test_names_with_spaces_are_completed_whole(script, tmp_path):
+    (tmp_path / "my results").mkdir()
+    for words in ("bench run --results my", "bench data check my"):
+        line = f'source {script}; COMP_WORDS=({words}); COMP_CWORD=3; _bench; printf "<%s>" "${{COMPREPLY[@]}}"'
+        assert subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True).stdout == "<my results>"
+
+
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     """The completion script of bash, in a file."""
@@ -238,5 +245,5 @@ def script(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("completion") / "bench.bash"
     path.write_text(made("bash", parser()), encoding="utf-8")
-    assert "bashcompinit" in made("zsh", parser())
+    assert "compinit" in made("zsh", parser()) and "bashcompinit" in made("zsh", parser())
     return path

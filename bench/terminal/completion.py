@@ -21,7 +21,8 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
         words = [*flags, *(all_experiments() if rest == "artefacts" else rest)]
         cases.append(f"        {verb}) words=\"{' '.join(words)}\" ;;")
         choices += [f"        {verb}:{flag}) words=\"{' '.join(values)}\" ;;" for flag, values in of_flags.items()]
-    head = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
+    own = "(( $+functions[compdef] )) || { autoload -U compinit && compinit -u; }\n"  # a zsh without completion of its own
+    head = f"{own}autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
     return f"""# bench completion for {shell}: eval "$(bench completion {shell})", or write it into a file once
 {head}_bench() {{
     local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}" verb="" words="" w i
@@ -31,7 +32,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     done
     COMPREPLY=()
     case "$prev" in
-        {'|'.join(sorted(_FOLDERS))}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        {'|'.join(sorted(_FOLDERS))}) local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         {'|'.join(sorted(_NAMED))}) COMPREPLY=($(compgen -W "{' '.join(names)} train" -- "$cur")); return ;;
     esac
     case "$verb:$prev" in
@@ -44,6 +45,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    local IFS=$'\\n' # names of files may hold spaces
     [ ${{#COMPREPLY[@]}} -gt 0 ] || COMPREPLY=($(compgen -f -- "$cur"))
 }}
 complete -o filenames -F _bench bench
