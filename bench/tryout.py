@@ -28,8 +28,8 @@ def cell(backbone: str, mixer: str = "none", dataset: str = "", **params: Any) -
     """A small cell on generated data: the component's own defaults but what its BRIEF says, the tiny encoder where one is
     fine-tuned, and the first data set (MOSI before others), and kind of its files, on which the model can be built."""
     model = registry.load("models", backbone).Model
-    tiny = {"encoder": "tiny"} if model.needs_tokens else {}
-    tiny |= registry.constants("models", backbone).get("BRIEF", {}) | params
+    tiny: dict[str, Any] = {"encoder": "tiny"} if model.needs_tokens else {}
+    tiny |= {**registry.constants("models", backbone).get("BRIEF", {}), **params}
     where, features = _readable(backbone, dataset, json.dumps(tiny))
     return _cell(backbone, mixer, where, features, tiny)
 
@@ -73,7 +73,8 @@ def stepper(job: Job) -> Stepper:
     mixer = build_mixer(job, model)
     as_on_gpu(model)
     p = from_params(Protocol, c.train, "protocol")
-    model.train(), mixer.train(), model.on_epoch_start(2), data.begin_epoch(2)
+    model.train(), mixer.train(), model.on_epoch_start(2)
+    data.begin_epoch(2)
     generator = torch.Generator().manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
     updates = updates_of(model, *range(1 - model.preparation, 3))

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
+    parser: argparse.ArgumentParser = _Parser(prog="bench", description="Regenerate the tables and figures of five papers on multimodal sentiment analysis.")
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--plugins", type=Path, action="append", default=[], metavar="DIR", help="folder with components of your own (docs/extending.md); also $BENCH_PLUGINS")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
