@@ -47,9 +47,10 @@ def page(kind: str, name: str) -> str:
 def _markdown(doc: str) -> str:
     """A docstring's text: paragraphs that are laid out in columns keep their layout, lists stand apart from what
     precedes them (else Markdown takes them for running text), and files of docs/ are links."""
-    return "\n\n".join(
-        f"```text\n{dedent(b)}\n```" if re.search(r"\S {3,}\S", b) else _prose(b) for b in doc.strip("\n").split("\n\n")
-    )
+    def laid_out(block: str) -> bool:
+        return bool(re.search(r"\S {3,}\S", block)) or all(line.startswith("    ") for line in block.splitlines())
+
+    return "\n\n".join(f"```text\n{dedent(b)}\n```" if laid_out(b) else _prose(b) for b in doc.strip("\n").split("\n\n"))
 
 
 def _prose(block: str) -> str:

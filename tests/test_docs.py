@@ -65,6 +65,16 @@ def test_lists_stand_apart(page):
         assert re.match(r"- |\d+\. |\s", block) or not any(re.match(r"- |1\. ", x) for x in lines), f"{page.name}: {block[:80]}"
 
 
+def test_equations_of_method_pages_are_the_docstrings():
+    """What is laid out in columns or indented is kept letter for letter: no link and no code mark inside."""
+    for name, text in method_pages.pages().items():
+        kind, _, component = name.removesuffix(".md").partition("-")
+        source = (ROOT / "bench" / kind / f"{component}.py").read_text(encoding="utf-8") if component else ""
+        for block in re.findall(r"```text\n(.*?)\n```", text, flags=re.S):
+            assert all(line.strip() in source for line in block.splitlines()), name
+        assert not re.search(r"^    \S", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M), name
+
+
 def test_methods_have_whole_titles():
     for line in re.findall(r"^- \[`.*", method_pages.index(), flags=re.M):
         assert line.endswith("."), line
