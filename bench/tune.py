@@ -21,10 +21,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.matrix import Config, Job
-from bench.metrics import METRICS
 from bench.seeds import FIELD_SEEDS, stream_seed
 from bench.spaces import Dimension, Draw, Space, changed, settings, space
 from bench.store import DONE, Store
@@ -54,14 +52,9 @@ def tune(
     sha256 of the file at hand, so that trials on another file are run again."""
     if sampler not in SAMPLERS:
         raise BenchError(f"--sampler takes {', '.join(SAMPLERS)}, got '{sampler}'")
-    cells = list(dict.fromkeys(cells))
-    for c in cells:
-        known = ("loss", *METRICS[spec(c.dataset).metrics])
-        if objective not in known:
-            raise BenchError(f"--objective takes {', '.join(known)} on {c.dataset}, got '{objective}'")
     if budget < 1:
         raise BenchError("--budget takes a whole number from 1")
-    searches = [_Search(c, store, budget, sampler, seeds(n_seeds), objective, data or {}) for c in cells]
+    searches = [_Search(c, store, budget, sampler, seeds(n_seeds), objective, data or {}) for c in dict.fromkeys(cells)]
     while open_ := [s for s in searches if not s.done]:
         jobs = [j for s in open_ for j in s.ask()]
         missing = [j for j in dict.fromkeys(jobs) if store.status(j, data) != DONE]

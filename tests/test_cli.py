@@ -40,7 +40,7 @@ def run(*arguments, capsys):
     (("plan", "msmix-t1", "--set", "corruption.rate=0.3"), "a corruption has a kind and a rate: corruption.kind=missing"),
     (("plan", "--only", " , "), "--only ' , ' names nothing"),
     (("doctor", "--data", "no/such/folder"), "--data no/such/folder: no such folder"),
-    (("tune", "msmix-t1", "--objective", "acc3"), "--objective takes loss, has0_acc2"),
+    (("tune", "msmix-t1", "--objective", "acc3"), "--objective 'acc3' is no metric of these cells"),
     (("new", "mixer", "class"), "'class' will not do as a name"),
     (("run", "msmix-t1", "--gpus", "a"), "--gpus takes numbers"),
     (("run", "msmix-t1", "--only", "nothing-matches-this"), "nothing to run: no job matches"),

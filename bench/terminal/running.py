@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, plan_of) -> int:
     plans.print_failures(found.failed, store, found.unmeasured, found.errors)
     done = sum(o.status == "done" for o in found.outcomes)
     line = f"{done} done, {len(found.failed) + len(found.unmeasured)} failed, {plan.count('done')} were done before"
-    print(line + (f", {len(found.unrun)} not run" if found.unrun else "") + (f"; took {clock(time.perf_counter() - began)}" if jobs else ""))
+    print(line + (f", {len(found.unrun)} not run" if found.unrun else "") + (f"; took {clock(time.perf_counter() - began)}" if jobs else ""), flush=True)  # a report takes a while
     for line in plan.unusable:
         print(f"bench: {line}", file=sys.stderr)
     if events is not None:
