@@ -212,7 +212,7 @@ def make_plan(
         numbers = of_seeds(e.seeds if n_seeds is None else n_seeds)
         base, labels = map_configs(e, lambda c: fitted(suite.adapt(c))), row_labels([e])
         if suite.tuned and (names := swept(e)):
-            adapted.append(f"{e.id} varies {', '.join(names)} and stands as published")
+            of_all.append(f"{e.id} varies {', '.join(names)} and stands as published")
             return base, base
         if suite.tuned:
             return base, map_configs(base, chosen)
