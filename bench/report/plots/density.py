@@ -1,5 +1,6 @@
 """Distributions of labels: what a mixer generates over what the data have, with the divergence of the two."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def plot(view: View) -> Drawing:
             not_run(a, row.method, m.why, m.head)
             continue
         points += _panel(view, a, row.method, picture[1])
-        a.set_title(f"{row.method}: KL {spread(m.number('kl'))}")
+        a.set_title(f"{row.method}: KL {spread(m.number('kl'), bounds=(0, math.inf))}")
         a.set_xlabel(symbols(panel["x"]))
     for a in axes[0, len(places):]:
         a.remove()

@@ -98,7 +98,7 @@ def _scatter(axes: Axes, places: np.ndarray, label: np.ndarray, mixed: np.ndarra
 
 def _numbers(m: Measured) -> str:
     accuracy = m.number("knn_accuracy", 100.0)
-    return f"silhouette {spread(m.number('silhouette'))}\nkNN {spread(accuracy, 1)} %"
+    return f"silhouette {spread(m.number('silhouette'), bounds=(-1, 1))}\nkNN {spread(accuracy, 1, (0, 100))} %"
 
 
 def _points(

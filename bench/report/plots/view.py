@@ -172,13 +172,13 @@ def interval(cell: Cell) -> Summary:
     return Summary(cell.n, cell.mean) if cell.derived else summary(cell.finite)
 
 
-def spread(s: Summary, digits: int = 3) -> str:
-    """"0.123 [0.110, 0.136]", or the mean alone where there is one run."""
+def spread(s: Summary, digits: int = 3, bounds: tuple[float, float] = (-math.inf, math.inf)) -> str:
+    """"0.123 [0.110, 0.136]", or the mean alone where there is one run. The interval is cut at the bounds of what is measured."""
     if not s.n or not math.isfinite(s.mean):
         return "undefined"
     text = f"{s.mean:.{digits}f}"
     if math.isfinite(s.low):
-        text += f" [{s.low:.{digits}f}, {s.high:.{digits}f}]"
+        text += f" [{max(s.low, bounds[0]):.{digits}f}, {min(s.high, bounds[1]):.{digits}f}]"
     return text.replace("-", "\u2212")
 
 
