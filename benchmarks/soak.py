@@ -27,6 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+from bench import index  # noqa: E402
+
 FILES = ("job.json", "metrics.json", "history.csv", "predictions.npz")
 HOW = ("parent", "worker", "group")
 PATIENCE = 60.0  # seconds that a launcher may take until a worker of its has a job
@@ -151,7 +155,7 @@ class Soak:
         end = time.monotonic() + 15
         while (alive := [p for p in self.workers if running(p)]) and time.monotonic() < end:
             time.sleep(0.2)
-        hidden = [str(p.relative_to(self.work)) for f in folders for p in f.rglob(".*")]
+        hidden = [str(p.relative_to(self.work)) for f in folders for p in f.rglob(".*") if p.name != index.NAME]  # the index stays
         not_done = [str(p.relative_to(self.work)) for f in folders for p in failed(f)]
         return {"processes": [str(p) for p in alive], "temporary_files": hidden, "failed_jobs": not_done}
 
@@ -208,7 +212,7 @@ def full_disk(soak: Soak, size: str = "1m") -> dict[str, object]:
         code, said = soak.finish(folder / "results"), soak.last
         kept = {p.parent.name for p in done(folder / "results")}
         damaged = [j for j in kept if stored(folder / "results")[j] != soak.reference[j]]
-        hidden = [str(p) for p in folder.rglob(".*")]
+        hidden = [str(p) for p in folder.rglob(".*") if p.name != index.NAME]
         ballast.unlink()
         subprocess.run(["mount", "-o", "remount,size=200m", folder], check=True)
         again = soak.finish(folder / "results")
