@@ -101,7 +101,7 @@ def test_a_damaged_data_file_is_opened_by_every_verb_and_its_jobs_run_once_it_is
         p.write_bytes(content[:5000])
     common = ("msmix-t1", "--suite", "real", "--data", data, "--only", "mosi/lmf+none", "--seeds", "1", "--results", results)
     code, out, _ = call("plan", *common, capsys=capsys)
-    assert code == 0 and "cannot run 1 jobs" in out and "truncated" in out
+    assert code == 0 and "cannot run 1 job:" in out and "truncated" in out
     code, _, err = call("run", *common, capsys=capsys)
     assert code == 2 and "truncated" in err and err.count("\n") == 1
     for p, content in files.items():

@@ -103,7 +103,7 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
         out.print(f"adapted: {line}")
     for reason in sorted(set(plan.blocked.values())):
         n = sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)
-        out.print(f"cannot run {n} jobs: {reason}")
+        out.print(f"cannot run {count(n, 'job')}: {reason}")
 
 
 def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:

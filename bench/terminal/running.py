@@ -92,7 +92,7 @@ def _next(args: argparse.Namespace, plan: Plan, found: api.Finished) -> None:
     if found.unrun:
         print("next: the same command goes on with what was not run")
     if n := sum(j.config.id in plan.blocked and plan.status[j.id] != "done" for j in plan.jobs):
-        print(f"{n} jobs cannot run here; `bench doctor` says what they need")
+        print(f"{count(n, 'job')} cannot run here; `bench doctor` says what they need")
     if args.report and any(plan.status[j.id] == "done" for j in plan.jobs) | any(o.status == "done" for o in found.outcomes):
         page = api.report(args.artefacts, args.results, plan.suite.name, args.data, variants=bool(args.settings))
         print(f"report: {page} (`bench open` shows it)")

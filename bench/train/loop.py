@@ -225,7 +225,8 @@ def training(
             "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
             **probe.shares(model, mixer, data, stepper.task, p.batch_size, train),
         })
-        report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f} avg {valid.get('avg', math.nan):.4f}")
+        average = f" avg {valid['avg']:.4f}" if "avg" in valid else ""  # of the metric families that have one
+        report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f}{average}")
         if epoch < 1:
             continue
         if valid_loss < result.best_valid_loss - p.min_delta:
