@@ -123,13 +123,7 @@ class Soak:
     def wait_for_work(self, launcher: subprocess.Popen, results: Path, end: float) -> None:
         """Until a worker of the launcher has a job: a kill before that disturbs nothing, however busy the machine is."""
         while time.monotonic() < end and launcher.poll() is None:
-            mine, owners = set(children(launcher.pid)), set()
-            for lock in results.glob("*/*/.*.lock"):
-                try:
-                    owners.add(json.loads(lock.read_text())["pid"])
-                except (OSError, ValueError, KeyError):
-                    continue
-            if mine & owners:
+            if set(children(launcher.pid)) & owners(results):
                 return
             time.sleep(0.1)
 
@@ -174,8 +168,19 @@ def stored(results: Path) -> dict[str, dict[str, bytes]]:
     return {p.parent.name: {n: (p.parent / n).read_bytes() for n in FILES} for p in done(results)}
 
 
+def owners(results: Path) -> set[int]:
+    """Processes that have a job."""
+    found = set()
+    for lock in results.glob("*/*/.*.lock"):
+        try:
+            found.add(json.loads(lock.read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
 def children(pid: int) -> list[int]:
-    """Worker processes of a launcher (Linux)."""
+    """Processes below a launcher (Linux): workers, and the one that they are forked from."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -230,9 +235,9 @@ def hung_job(soak: Soak, timeout: float = 60.0) -> dict[str, object]:
     """A worker that is stopped in mid-job, under a time limit that it can no longer keep itself."""
     results = soak.work / "hung"
     p = soak.start(results, 1, "--timeout", str(timeout))
-    while not list(results.glob("*/*/.*.new/job.json")):
+    while not (at_work := owners(results) & set(children(p.pid))):  # not the process that workers are forked from
         time.sleep(0.02)
-    worker = children(p.pid)[0]
+    (worker,) = at_work
     soak.workers.add(worker)
     os.kill(worker, signal.SIGSTOP)
     began = time.monotonic()
