@@ -46,7 +46,7 @@ def main() -> int:
             own = total[reader]
             own["bad"] += found.pop("bad")
             for key, value in found.items():
-                best = max if key in ("slowest_s", "peak_mib") else lambda a, b: round(a + b, 1)
+                best = max if key in ("slowest_s", "peak_mib", "grown_mib") else lambda a, b: round(a + b, 1)
                 own[key] = best(own.get(key, 0), value)
             print(reader, {k: v for k, v in own.items() if k != "bad"}, f"{len(own['bad'])} bad", flush=True)
     made = {"seeds": [args.first, args.first + args.n], "limits": {"seconds": LIMIT_S, "mib": LIMIT_MIB},

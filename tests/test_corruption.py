@@ -130,7 +130,7 @@ def test_a_point_replaces_the_fixed_part_of_its_kind():
 
 @pytest.mark.parametrize(("given", "says"), [
     ({"kind": "oclusion", "rate": 0.1}, "unknown corruption kind 'oclusion'; known: occlusion, "),
-    ({"rate": 0.1}, "unknown corruption kind None"),
+    ({"rate": 0.1}, "a corruption has a kind and a rate"),
     ({"kind": "occlusion"}, "takes either a rate or, as a sweep, rates"),
     ({"kind": "occlusion", "rate": 0.1, "rates": [0.1]}, "takes either a rate or"),
     ({"kind": "occlusion", "rate": 0}, r"lies in \(0, 1\], not 0"),

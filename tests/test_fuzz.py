@@ -9,7 +9,7 @@ from tests.fuzz.drive import LIMIT_MIB, read_many
 @pytest.mark.parametrize("reader", sorted(seeds.PLACES))
 def test_no_file_ends_in_a_traceback_a_hang_or_silence(reader):
     found = read_many(reader, first=0, n=40)
-    assert not found["bad"] and found["peak_mib"] < LIMIT_MIB + 500  # of the whole test process
+    assert not found["bad"] and found["grown_mib"] < LIMIT_MIB
     assert found.get("refused", 0) >= 5 and found.get("read", 0) + found.get("warned", 0) >= 1
 
 
