@@ -57,7 +57,8 @@ def _place(e: Experiment) -> tuple:
 
 def select(patterns: Iterable[str]) -> list[Experiment]:
     """Experiments whose ids match any of the patterns (globs allowed); all where none is given."""
-    known, patterns = all_experiments(), [p.casefold() if p not in all_experiments() else p for p in patterns]
+    known = all_experiments()
+    patterns = [p if p in known else p.casefold() for p in patterns]
     for p in patterns:
         if not any(fnmatchcase(i, p) for i in known):
             near = difflib.get_close_matches(p, known, 1)

@@ -38,8 +38,8 @@ What the printed equations come to, which history.csv shows in every run:
   where intensities are flat and 0.1 at the best that tanh could do. Eq. 16 divides it by B once more; Eq. 17 and 18
   multiply the sum over three modalities by 500: 16 at batch 64 and 62 at batch 16 with flat intensities. In the
   reference runs (MOSI, means over epochs) xi_2 L_SAL is 17 to 19 with LMF at batch 64 and 48 with Self-MM at batch 16,
-  beside a task loss of 0.8 to 1.0; with LMF 77 % of the gradient into the encoders are its own. LMF's MAE on MOSI's validation split follows its weight (five seeds): plain
-  0.865, without SAL 0.879, beta 10 0.887, beta 100 0.901, as printed (beta 1000) 0.964; the row "MS-Mix (release)"
+  beside a task loss of 0.8 to 1.0; with LMF 77 % of the gradient into the encoders are its own. LMF's MAE on MOSI's
+  validation split follows its weight (five seeds): plain 0.865, without SAL 0.879, beta 10 0.887, beta 100 0.901, as printed (beta 1000) 0.964; the row "MS-Mix (release)"
   0.894 (docs/findings.md). `sal_labels` "bounded" removes the mismatch of ranges, not the weight.
 - delta = 0.2 lets every pair pass on TFN, LMF and MulT (MOSI; train_mix_pairs_passing is 1): TFN's and LMF's audio and
   vision have no negative entry. "+ SASS" is there Manifold Mix with other draws.
