@@ -26,7 +26,7 @@ from bench.models.base import Backbone, Inputs
 from bench.models.parts.cost import operations, parameters_by_paper
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
-from bench.train.engine import choose
+from bench.train.engine import choose, determinism
 from bench.train.loop import Streams, predict, task_loss, training
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol, from_params
@@ -132,19 +132,23 @@ def assemble(job: Job, dataset: Dataset, device: str = "cpu") -> Parts:
 
 
 def settle(device: str) -> None:
-    """Deterministic operators, and no slow denormal numbers. Changes the process.
+    """Deterministic operators, and no slow denormal numbers. Changes the process. A job that needs an operation without a
+    deterministic form on its GPU trains with it all the same, and its env.json names it (`running`).
 
     Not by torch.use_deterministic_algorithms, which imports a compiler (1.4 CPU seconds a worker); and uninitialised
     memory, which nothing here reads, is not filled (4 to 7 % of a step of TFN and LMF).
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made on a GPU
-    torch._C._set_deterministic_algorithms(True, warn_only=device != "cpu")
+    determinism()
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_flush_denormal(True)
     if device != "cpu":
         tf32 = os.environ.get("BENCH_TF32") == "1"  # faster float32 products of 10 bits; off unless asked for
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = False
+
+
+_NOT_DETERMINISTIC = " does not have a deterministic implementation"  # torch's words
 
 
 def run(
@@ -170,6 +174,13 @@ def running(
     log: list[str] = []
     env: dict[str, Any] = {**environment.code(), **environment.device(device)}
     try:
+        try:
+            return (yield from _run(job, store, data_dir, device, keep, log, env, report, engine))
+        except RuntimeError as e:
+            if _NOT_DETERMINISTIC not in str(e) or device == "cpu":
+                raise
+            env["not_deterministic"] = str(e).split(_NOT_DETERMINISTIC)[0].split()[-1]
+        log.append(f"begins again: {env['not_deterministic']} has no deterministic form on this device, runs may differ in rounding")
         return (yield from _run(job, store, data_dir, device, keep, log, env, report, engine))
     except BaseException as e:
         if isinstance(e, (KeyboardInterrupt, GeneratorExit)):
@@ -191,6 +202,7 @@ def _run(
     settle(device)
     mixing = torch.Generator(device).manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "mixing"))
     steps = choose(engine, device, [mixing])
+    steps.lenient = "not_deterministic" in env
     yield steps
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)

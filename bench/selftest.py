@@ -52,12 +52,12 @@ def train(job: Job, device: str, engine: str) -> Trained:
     epochs: list[str] = []
     real = chosen.run
 
-    def counting(key: Any, work: Any) -> bool:
+    def counting(key: Any, work: Any, *more: Any) -> bool:
         nonlocal steps, began
         if epochs and not began:
             began = time.perf_counter()
         steps += bool(began) and key[0] == "training step"
-        return real(key, work)
+        return real(key, work, *more)
 
     def turns():
         yield chosen

@@ -6,15 +6,19 @@
 Runs straight from the tree, on generated data. Every part stands alone: what fails is recorded with its error and the
 rest runs. Parts, in order (benchmarks/gpu_parts.py):
 
-    agree       a short training of every cell on the device and on the CPU: float64 close to rounding, float32 within
-                TOLERANCE, without dropout, whose draws the two do not share
-    graphs      graph = eager, bit for bit, weights and history, dropout and mixing included; what was not captured, why
-    company     a job in company = the job alone, bit for bit
     machine     measured matmul rates (float32, bf16), copy rate
+    company     a job in company = the job alone, bit for bit
+    cells       every backbone and system x mixer: graph = eager, bit for bit, weights and history, dropout and mixing
+                included, and what was not captured, why; a short training on the device and on the CPU: float64 close to
+                rounding, float32 within TOLERANCE, without dropout, whose draws the two do not share
+    parity      the reference implementations' fixtures, on the device ($BENCH_PARITY_DIR)
     rates       steps per second of each backbone: eager, as graphs, as graphs in company; memory, utilisation, floor
+    kernels     kernels of a step and the time the device takes for them
     peer        the same model and data in a loop as peers write it: DataLoader, .item() every step, seeds in turn
     encoder     fine-tuning a BERT-base-sized encoder in bf16, as a share of the measured matmul rate
+    processes   the same jobs in one process or several, with and without the Multi-Process Service
     slice       msmix-t1's three frozen-text backbones x six methods x five seeds on MOSI-sized data, end to end
+    real        the same cells on real MOSI by `bench run` itself (--data DIR)
     projection  hours of the whole paper suite at the measured rates
 """
 
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues of the device, one a stream; read when CUDA begins
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", help="cuda or cpu (default: cuda where there is one)")
     parser.add_argument("--minutes", type=float, default=8.0, help="when no further part begins and running ones wind up")
     parser.add_argument("--parts", default=",".join(gpu_parts.PARTS))
-    parser.add_argument("--cells", default="", help="of the parts agree and graphs, such as lmf+none,tfn+msmix (default: all)")
+    parser.add_argument("--cells", default="", help="of the part cells, such as lmf+none,tfn+msmix (default: all)")
+    parser.add_argument("--backbones", default="", help="of the parts about speed (default: those of the papers)")
+    parser.add_argument("--processes", type=int, default=0, help="that check cells at once (default: on CUDA, a quarter of the cores)")
+    parser.add_argument("--data", default="", help="folder with real MOSI, for the part real")
+    parser.add_argument("--results", default="", help="where the runs on it are kept")
     parser.add_argument("--out", type=Path, help="json to write (default: benchmarks/gpu.json on CUDA, else gpu_cpu.json)")
     args = parser.parse_args(arguments)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(1)
     settle(device)
     end = time.monotonic() + 60 * args.minutes
-    run = gpu_parts.Run(device, tiny=not device.startswith("cuda"), end=end, cells=[c for c in args.cells.split(",") if c])
+    several = args.processes or (max(1, (os.cpu_count() or 1) // 4) if device != "cpu" else 1)
+    run = gpu_parts.Run(
+        device, device == "cpu", end, [c for c in args.cells.split(",") if c], [b for b in args.backbones.split(",") if b],
+        several, args.data, args.results,
+    )
     found: dict[str, Any] = {
         "command": "python -m benchmarks.gpu", "machine": {**environment.device(device), **environment.code()},
         "sizes": "tiny" if run.tiny else "as published",

@@ -65,11 +65,11 @@ class Emulated(Graphs):
     def context(self):
         return nullcontext()
 
-    def _first_replay(self, key, work):
+    def _first_replay(self, key, work, generators):
         self._key = key
-        return super()._first_replay(key, work)
+        return super()._first_replay(key, work, generators)
 
-    def _capture(self, work):
+    def _capture(self, work, generators):
         if self._key[0] in self.refuse:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         return Recording(work)

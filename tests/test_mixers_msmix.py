@@ -16,6 +16,7 @@ from bench.mixers import msmix, msmix_release
 from bench.mixers.intensity import AttentionIntensity, ReleaseIntensity
 from bench.mixers.sampling import pair_draws, pairs_above
 from bench.train import loop, probe
+from bench.train.engine import Eager
 from bench.train.loop import criterion
 from tests import golden
 from tests.golden import cell_config
@@ -319,8 +320,12 @@ def test_the_gradient_share_is_that_of_the_latents_and_changes_no_training(monke
     parts = assemble(job, load(job.config.dataset, job.config.features))
     task = criterion(parts.protocol)
     before = torch.get_rng_state(), {k: v.clone() for k, v in parts.model.state_dict().items()}
-    norms = probe.gradient_norms(parts.model, parts.mixer, parts.data, task, 16)
-    assert torch.equal(before[0], torch.get_rng_state()) and parts.model.training
+    found = probe.Probe(parts.model.eval(), parts.mixer, parts.data, task, 16)
+    found.run(Eager())
+    norms = dict(zip(found.names, found.norms.tolist(), strict=True))
+    found.run(Eager())
+    assert norms == dict(zip(found.names, found.norms.tolist(), strict=True)), "the same draws in every epoch"
+    assert torch.equal(before[0], torch.get_rng_state())
     assert all(torch.equal(v, before[1][k]) for k, v in parts.model.state_dict().items())
     model, mixer = parts.model.eval(), parts.mixer.eval()
     rows = parts.data.batch("train", torch.arange(16))
@@ -331,7 +336,7 @@ def test_the_gradient_share_is_that_of_the_latents_and_changes_no_training(monke
     grads = torch.autograd.grad(sal, list(z.values()))
     assert norms["alignment"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in grads)), rel=1e-5)
     with_probe = golden_history("lmf")
-    monkeypatch.setattr(probe, "shares", lambda *a: {})
+    monkeypatch.setattr(probe.Probe, "run", lambda self, engine: None)
     without = golden_history("lmf")
     assert {k: v for k, v in with_probe.items() if "_share" not in k} == without
 

@@ -63,9 +63,12 @@ class Member:
     engine: Any = None
     random: _Random | None = None
     handed: bool = False  # the last turn handed a step to the device
+    waits: Any = None  # for what has to be ready before another turn is worth while
 
     def turn(self) -> bool:
         """Take one turn; whether the job goes on."""
+        if self.waits is not None and not self.waits.ready() and time.monotonic() <= self.deadline:
+            return True
         try:
             self.random = self.random or _Random(self.device)
             with self.random.in_place(), self.engine.context() if self.engine else nullcontext():
@@ -79,6 +82,7 @@ class Member:
             if is_engine(value):
                 self.engine = value
             self.handed = value is True
+            self.waits = value if hasattr(value, "ready") else None
             return True
         except StopIteration as end:
             self.done(end.value, None)

@@ -49,7 +49,8 @@ What the printed equations come to, which history.csv shows in every run:
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import torch
 from torch import Generator, Tensor, nn
@@ -115,14 +116,15 @@ def mean_cosine(features: Iterable[Tensor]) -> Tensor:
 
 
 def salience(intensity: Tensor, printed: bool = False) -> Tensor:
-    """Weights omega [B] of signed intensities [B] (Eq. 9)."""
+    """Weights omega [..., B] of signed intensities [..., B] (Eq. 9)."""
     magnitude = intensity.abs()
     ranged = intensity if printed else magnitude
-    return (magnitude - ranged.min()) / (ranged.max() - ranged.min() + _EPS)
+    least, most = partial(ranged.amin, -1, keepdim=True), partial(ranged.amax, -1, keepdim=True)
+    return (magnitude - least()) / (most() - least() + _EPS)
 
 
 def mixing_ratio(first: Tensor, second: Tensor, base: Tensor) -> Tensor:
-    """lambda^m of pairs whose members weigh `first` and `second` (Eq. 10); all [n]."""
+    """lambda^m of pairs whose members weigh `first` and `second` (Eq. 10), [..., n]; base [n]."""
     return ((first + _EPS) / (first + second + 2 * _EPS) + base) / 2
 
 
@@ -134,8 +136,8 @@ def mixed_loss(prediction: Tensor, first: Tensor, second: Tensor, ratio: Tensor)
 def alignment(intensities: Iterable[Tensor], targets: Tensor) -> Tensor:
     """Sum over the modalities of KL(P^L || P^m) / B (Eq. 15-17 without beta); intensities and targets [B]."""
     label = torch.log_softmax(targets, 0)
-    predicted = (torch.log_softmax(i, 0) for i in intensities)
-    return sum((label.exp() * (label - p)).sum() / len(targets) for p in predicted)
+    predicted = torch.log_softmax(torch.stack(list(intensities)), 1)  # (M, B)
+    return reduce(add, ((label.exp() * (label - predicted)).sum(1) / len(targets)).unbind())
 
 
 class Mix(Mixer):
@@ -193,21 +195,22 @@ class Mix(Mixer):
         with torch.autocast(targets.device.type, enabled=False):  # min-max scaling magnifies rounding
             return {m: self.predictors[m](x.to(precision(x))) for m, x in tokens.items()}
 
-    def _weights(self, modality: str, intensity: Tensor) -> Tensor:
-        if self.release:
-            several_tokens = sequence_shape([self.dims[k] for k in self.groups[modality]])[0] > 1
-            return release.salience(intensity, several_tokens)
-        return salience(intensity, self.params.salience == "printed")
+    def _weights(self, intensities: Mapping[str, Tensor]) -> Tensor:
+        """omega, [M, B]."""
+        if self.params.salience == "printed" and not self.release:
+            return torch.stack([salience(i, printed=True) for i in intensities.values()])
+        if not self.release:
+            return salience(torch.stack(list(intensities.values())))
+        several = {m: sequence_shape([self.dims[k] for k in keys])[0] > 1 for m, keys in self.groups.items()}
+        return torch.stack([release.salience(i, several[m]) for m, i in intensities.items()])
 
-    def ratios(
-        self, intensities: Mapping[str, Tensor], first: Tensor, second: Tensor, base: Tensor
-    ) -> dict[str, Tensor]:
-        """lambda^m, modality -> [n]."""
+    def ratios(self, intensities: Mapping[str, Tensor], first: Tensor, second: Tensor, base: Tensor) -> Tensor:
+        """lambda^m, [M, n], in the order of the modalities; `base` for all of them where SIG is off."""
         if not intensities:
-            return {m: base for m in self.groups}
-        weights = {m: self._weights(m, i) for m, i in intensities.items()}
-        ratios = {m: mixing_ratio(w[first], w[second], base) for m, w in weights.items()}
-        return {m: r.detach() for m, r in ratios.items()} if self.params.detach_ratios else ratios
+            return base.expand(len(self.groups), -1)
+        weights = self._weights(intensities)
+        ratios = mixing_ratio(weights[:, first], weights[:, second], base)
+        return ratios.detach() if self.params.detach_ratios else ratios
 
     def alignment(self, intensities: Mapping[str, Tensor], targets: Tensor) -> Tensor:
         """L_SAL, a scalar (Eq. 17)."""
@@ -221,8 +224,9 @@ class Mix(Mixer):
         p = self.params
         intensities = self.intensities(latents, targets)
         ratios = self.ratios(intensities, first, second, base)
-        ratio = torch.stack(list(ratios.values())).mean(0) if intensities else base  # lambda^L (n,), Eq. 11
-        of_latent = {key: ratios[m] for m, keys in self.groups.items() for key in keys}
+        ratio = ratios.mean(0) if intensities else base  # lambda^L (n,), Eq. 11
+        of_modality = dict(zip(self.groups, ratios.unbind(), strict=True))
+        of_latent = {key: of_modality[m] for m, keys in self.groups.items() for key in keys}
         mixed_targets = interpolate(targets, first, second, ratio)  # Eq. 2
         if p.mix_loss == "eq13":
             loss = partial(mixed_loss, first=targets[first], second=targets[second], ratio=ratio)
@@ -234,8 +238,8 @@ class Mix(Mixer):
             mixed_weight=p.xi1,
             loss=loss,
             losses={"alignment": p.xi2 * self.alignment(intensities, targets)} if p.sal else {},
-            ratios={"label": ratio, "first": first, "second": second, **ratios},
-            noted={"lambda_std": torch.stack([r.detach().std(correction=0) for r in ratios.values()]).mean()},
+            ratios={"label": ratio, "first": first, "second": second, **of_modality},
+            noted={"lambda_std": ratios.detach().std(1, correction=0).mean()},
         )
 
     def apply(self, latents: Latents, targets: Tensor, draws: Draws) -> Mixed:

@@ -21,8 +21,14 @@ from torch import Tensor
 from bench.errors import BenchError
 
 NAMES = ("auto", "graph", "eager")
-WARM = 2  # runs of a piece of work before it is captured: libraries choose kernels and take their workspaces in them
+WARM = 1  # runs of a piece of work before it is captured: libraries choose kernels and take their workspaces in them
 Work = Callable[[], object]
+
+
+def determinism(lenient: bool = False) -> None:
+    """Deterministic operators in this process, or an error; lenient: a warning. Attention is deterministic on a GPU only
+    where errors are asked for."""
+    torch._C._set_deterministic_algorithms(True, warn_only=lenient)
 
 
 class Eager:
@@ -34,13 +40,16 @@ class Eager:
     def __init__(self, device: torch.device | str = "cpu", reason: str = "") -> None:
         self.device, self.reason = torch.device(device), reason
         self.parameters: Sequence[Tensor] = ()
+        self.lenient = False  # work may take an operation that has no deterministic form on its device
 
     def context(self) -> Any:
         """What a training's work must run under."""
+        determinism(self.lenient)
         return nullcontext()
 
-    def run(self, key: Hashable, work: Work) -> bool:
-        """Run `work`; whether it was a replay, of which Python has seen nothing."""
+    def run(self, key: Hashable, work: Work, generators: Sequence[torch.Generator] = ()) -> bool:
+        """Run `work`; whether it was a replay, of which Python has seen nothing. generators: those that it draws from,
+        beside the default one and the training's."""
         work()
         return False
 
@@ -63,14 +72,22 @@ class Graphs(Eager):
         self.captured: dict[Hashable, Any] = {}
         self._seen: dict[Hashable, int] = {}
         self._pool: Any = None
+        self._entered = False
 
     @contextmanager
     def context(self) -> Iterator[None]:
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):
+        determinism(self.lenient)
+        outside = torch.cuda.current_stream(self.device)
+        if not self._entered:  # all that the work reads was made on its own stream, or waited for (bench/job.py: build_data)
+            self.stream.wait_stream(outside)
+            self._entered = True
+        torch.cuda.set_stream(self.stream)
+        try:
             yield
+        finally:
+            torch.cuda.set_stream(outside)
 
-    def run(self, key: Hashable, work: Work) -> bool:
+    def run(self, key: Hashable, work: Work, generators: Sequence[torch.Generator] = ()) -> bool:
         graph = self.captured.get(key)
         if graph is not None:
             graph.replay()
@@ -79,12 +96,12 @@ class Graphs(Eager):
         if seen <= WARM or self.reason:
             work()
             return False
-        return self._first_replay(key, work)
+        return self._first_replay(key, work, generators)
 
-    def _first_replay(self, key: Hashable, work: Work) -> bool:
+    def _first_replay(self, key: Hashable, work: Work, generators: Sequence[torch.Generator]) -> bool:
         waiting = [q.grad for q in self.parameters]
         try:
-            graph = self._capture(work)
+            graph = self._capture(work, generators)
         except Exception as e:  # noqa: BLE001 - whatever a capture does not allow
             for q, gradient in zip(self.parameters, waiting):
                 q.grad = gradient
@@ -97,9 +114,9 @@ class Graphs(Eager):
         graph.replay()
         return True
 
-    def _capture(self, work: Work) -> Any:
+    def _capture(self, work: Work, generators: Sequence[torch.Generator]) -> Any:
         graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
+        for generator in (*self.generators, *generators):
             graph.register_generator_state(generator)
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()

@@ -21,10 +21,10 @@ from bench.errors import BenchError
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Pass
-from bench.train import probe
 from bench.train.engine import Eager, Fetch
 from bench.train.optim import Steps
 from bench.train.precision import native_bf16
+from bench.train.probe import Probe
 from bench.train.protocol import Protocol
 from bench.train.scores import Scores, evaluation_batches, predict
 from bench.train.step import Piece, Stepper, criterion, step_losses
@@ -147,9 +147,10 @@ def fit(
 def training(
     model: Backbone, mixer: Mixer, data: Resident, p: Protocol, streams: Streams, family: str,
     report: Callable[[str], None], engine: Eager,
-) -> Generator[bool, None, Fit]:
+) -> Generator[bool | Fetch, None, Fit]:
     """`fit` in turns: gives way after every step that it has handed to the device (True), and again and again while it
-    waits for numbers from there (False). Whoever drives it may let another training have its turn."""
+    waits for numbers from there (the Fetch, whose `ready` says when a turn is worth while). Whoever drives it may let
+    another training have its turn."""
     if p.checkpointing:
         checkpoint_encoders(model)
     n = data.size("train")
@@ -160,6 +161,7 @@ def training(
     stepper = Stepper(model, mixer, data, p, steps, streams.mixing, autocast, held=engine.graphs and p.accumulate > 1)
     engine.parameters = stepper.parameters
     scores = Scores(model, data, "valid")
+    probe = Probe(model, mixer, data, stepper.task, p.batch_size)
     valid_label = data.labels("valid")
     result = Fit(0, 0, 0, math.inf)
     best_state: dict[str, Tensor] = {}
@@ -210,10 +212,11 @@ def training(
         for name, work in scores.batches():
             engine.run(("validation batch", *name), work)
             yield True
-        fetch = Fetch([torch.stack([v.double() for v in stepper.sums.values()]), scores.found])
+        probe.run(engine)
+        fetch = Fetch([torch.stack([v.double() for v in stepper.sums.values()]), scores.found, probe.norms])
         while not fetch.ready():
-            yield False
-        sums, found = fetch.tensors()
+            yield fetch
+        sums, found, norms = fetch.tensors()
         train = {name: total / stepper.counts[name] for name, total in zip(stepper.sums, sums.tolist()) if name in stepper.counts}
         prediction = found.numpy().astype(np.float64)
         valid_loss = task_loss(prediction, valid_label, p)
@@ -223,7 +226,7 @@ def training(
         result.history.append({
             "epoch": epoch, "lr": steps.rate, **{f"train_{k}": v for k, v in train.items()},
             "valid_loss": valid_loss, **{f"valid_{k}": v for k, v in valid.items()}, **model.scalars(),
-            **probe.shares(model, mixer, data, stepper.task, p.batch_size, train),
+            **probe.shares(norms.tolist(), train),
         })
         average = f" avg {valid['avg']:.4f}" if "avg" in valid else ""  # of the metric families that have one
         report(f"epoch {epoch} train {train['total']:.4f} valid {valid_loss:.4f}{average}")

@@ -1,0 +1,213 @@
+"""Is what a GPU computes right: the device against the CPU, graphs against eager, company against a job alone, and the
+reference implementations' fixtures."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench import selftest
+from bench.job import settle
+from bench.matrix import Job
+from bench.store import Store
+from bench.train.capturable import as_on_gpu
+from bench.train.step import Piece
+from benchmarks.gpu_run import Run, members_of, parts_of
+from benchmarks.gpu_run import cells as chosen
+from benchmarks.gpu_shares import shared
+
+TOLERANCE = {"float64": 1e-9, "float32": 2e-3}  # largest difference of a weight after STEPS steps, relative to its tensor
+STEPS = 5
+
+
+@contextmanager
+def silenced(model: nn.Module) -> Iterator[None]:
+    """Training mode without dropout and gate noise: what two devices do not draw alike."""
+    from bench.models.parts import layers
+
+    for m in model.modules():
+        if isinstance(m, nn.Dropout):
+            m.p = 0.0
+        if isinstance(m, nn.MultiheadAttention):
+            m.dropout = 0.0
+    real, randn_like, functional = layers.dropout, torch.randn_like, nn.functional.dropout
+
+    def quiet(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x
+
+    patched = [m for n, m in list(sys.modules.items()) if n.startswith("bench.models") and getattr(m, "dropout", None) is real]
+    for m in patched:
+        m.dropout = quiet
+    torch.randn_like, nn.functional.dropout = torch.zeros_like, quiet
+    try:
+        yield
+    finally:
+        for m in patched:
+            m.dropout = real
+        torch.randn_like, nn.functional.dropout = randn_like, functional
+
+
+def short_training(job: Job, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights after STEPS steps, draws of the mixer made on the CPU wherever the step runs."""
+    from bench.train.optim import Steps
+    from bench.train.step import Stepper
+
+    parts = parts_of(job, device)
+    model, mixer = parts.model.to(dtype), parts.mixer.to(dtype)
+    parts.data.tensors = {
+        s: {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()} for s, tensors in parts.data.tensors.items()
+    }
+    as_on_gpu(model)
+    if hasattr(mixer, "draw"):
+        draw, generator = mixer.draw, torch.Generator().manual_seed(5)
+        mixer.draw = lambda size, _, d: {k: v.to(device) for k, v in draw(size, generator, d).items()}
+    steps = Steps(model, mixer.own_parameters(), parts.protocol, {u.optimiser: 1 for p in model.passes(2) for u in p.updates})
+    stepper = Stepper(model, mixer, parts.data, parts.protocol, steps, torch.Generator(device), nullcontext)
+    model.train(), mixer.train(), model.on_epoch_start(2), parts.data.begin_epoch(2)
+    stepper.begin_pass(np.random.default_rng(0).permutation(parts.data.size("train")))
+    updates = [u for p in model.passes(2) for u in p.updates]
+    with silenced(model):
+        for _ in range(STEPS):
+            for u in updates:
+                stepper.run(Piece(8, mixer.probability > 0 and u.losses is None, (), u, True, u is updates[-1]))
+    return {k: v.detach().double().cpu() for k, v in model.named_parameters()}
+
+
+def begin(device: str) -> None:
+    """A process that checks cells."""
+    torch.set_num_threads(1)
+    settle(device)
+
+
+def agree_cell(device: str, cell: tuple[str, str]) -> dict[str, Any]:
+    """Largest relative difference of a weight between device and CPU, by precision; an error's text where there is one."""
+    from tests import golden
+
+    began, entry = time.monotonic(), {}
+    for dtype in (torch.float64, torch.float32):
+        try:
+            job = Job(golden.cell_config(*cell), 1111)
+            here, there = (short_training(job, d, dtype) for d in (device, "cpu"))
+            worst = {k: ((here[k] - there[k]).abs().max() / there[k].abs().max().clamp(min=1e-3)).item() for k in here if here[k].numel()}
+            entry[str(dtype)[6:]] = max(worst.values())
+            entry[f"{str(dtype)[6:]}_at"] = max(worst, key=worst.__getitem__)
+        except Exception as e:  # noqa: BLE001
+            entry[str(dtype)[6:]] = f"{type(e).__name__}: {e}"[:300]
+    return {**entry, "seconds": round(time.monotonic() - began, 2)}
+
+
+def graphs_cell(device: str, tiny: bool, cell: tuple[str, str]) -> dict[str, Any]:
+    """{"same": whether graphs gave eager's weights and history, bit for bit} and, where it is so, {"not_captured": why},
+    {"differs": by how much, and in what}."""
+    from tests import golden
+
+    began = time.monotonic()
+    try:
+        job = Job(golden.cell_config(*cell).with_(
+            train={"max_epochs": 1 if tiny else 3, "batch_size": 8, "accumulate": 2 if cell[0] == "mult" else 1},
+            fraction=0.2 if tiny else 0.25,
+        ), 1111)
+        try:
+            a = selftest.train(job, device, "eager")
+        except Exception as e:  # noqa: BLE001 - several updates a batch do not accumulate, and so on
+            return {"same": False, "error": f"eager: {type(e).__name__}: {e}"[:300]}
+        b = selftest.train(job, device, "auto")
+    except Exception as e:  # noqa: BLE001
+        return {"same": False, "error": f"{type(e).__name__}: {e}"[:300]}
+    found: dict[str, Any] = {"same": selftest.same(a, b), "seconds": round(time.monotonic() - began, 2)}
+    found |= {"eager_steps_per_s": round(a.steps_per_s, 1), "graph_steps_per_s": round(b.steps_per_s, 1)}
+    if b.engine.reason:
+        found["not_captured"] = b.engine.reason
+    if not found["same"]:
+        apart = {k: (a.weights[k].double() - v.double()).abs().max().item() for k, v in b.weights.items() if v.numel()}
+        epochs = [i for i, (x, y) in enumerate(zip(a.history, b.history)) if repr(x) != repr(y)]
+        found["differs"] = {"by": max(apart.values()), "at": max(apart, key=apart.__getitem__), "epochs": epochs}
+        again = selftest.train(job, device, "eager")
+        found["eager_repeats"] = selftest.same(a, again)  # else it is the device that does not
+    return found
+
+
+def check(device: str, tiny: bool, cell: tuple[str, str]) -> dict[str, Any]:
+    """Both comparisons of a cell."""
+    return {"graphs": graphs_cell(device, tiny, cell), "agree": agree_cell(device, cell)}
+
+
+def cells(run: Run) -> dict[str, Any]:
+    """Every cell: graphs against eager, the device against the CPU. On a CPU both sides are the same: the code runs, the
+    answer is known."""
+    found: dict[str, Any] = {"cells": {}, "tolerance": TOLERANCE, "steps": STEPS, "failed": [], "not_captured": {}}
+    work, begun = partial(check, run.device, run.tiny), partial(begin, run.device)
+    if run.processes == 1:
+        begun()
+        each: Iterator[Any] = ((c, work(c) if run.left > 0 else "skipped: out of time") for c in chosen(run))
+    else:
+        end = time.monotonic() + 0.6 * run.left
+        each = shared(chosen(run), work, begun, run.processes, lambda: end - time.monotonic())
+    for cell, entry in each:
+        name = "+".join(cell)
+        found["cells"][name] = entry
+        found["failed"] += [f"{name} {w}" for w in wrong(entry)]
+        if isinstance(entry, dict) and entry["graphs"].get("not_captured"):
+            found["not_captured"][name] = entry["graphs"]["not_captured"]
+    return {"processes": run.processes, **found}
+
+
+def wrong(entry: dict[str, Any] | str) -> Iterator[str]:
+    """What is not as it should be with a cell."""
+    if isinstance(entry, str):
+        if not entry.startswith("skipped"):
+            yield entry
+        return
+    graphs, agree = entry["graphs"], entry["agree"]
+    if not graphs["same"]:
+        yield f"graphs: {graphs.get('error') or graphs['differs']}, eager repeats itself: {graphs.get('eager_repeats')}"
+    for dtype, tolerance in TOLERANCE.items():
+        if isinstance(agree[dtype], str) or not agree[dtype] <= tolerance:
+            yield f"{dtype}: {agree[dtype]}"
+
+
+def company(run: Run) -> dict[str, Any]:
+    from tests import golden
+
+    some = (("tfn", "msmix", 1), ("lmf", "none", 2), ("tfn", "none", 3))
+    short = {"train": {"max_epochs": 1 if run.tiny else 3}, "fraction": 0.2 if run.tiny else 1.0}
+    jobs = [Job(golden.cell_config(b, m).with_(**short), s) for b, m, s in some]
+    with tempfile.TemporaryDirectory() as folder:
+        stores = [Store(f"{folder}/{n}") for n in ("alone", "together")]
+        for j in jobs:
+            members_of([j], stores[0], run, 1)
+        errors = members_of(jobs, stores[1], run, len(jobs))
+        same = {j.id: stores[0].history(j).equals(stores[1].history(j)) for j in jobs if not errors}
+    return {"same": same, "errors": errors, "failed": bool(errors) or not all(same.values())}
+
+
+
+def parity(run: Run) -> dict[str, Any]:
+    """The reference implementations' fixtures ($BENCH_PARITY_DIR) on the device, by the tests of parity themselves."""
+    folder = os.environ.get("BENCH_PARITY_DIR") or str(Path(__file__).parents[2] / "shared" / "parity")
+    if not Path(folder).is_dir():
+        return {"skipped": "no fixtures: set BENCH_PARITY_DIR"}
+    files = sorted(str(p) for p in Path("tests").glob("test_parity*.py")) if not run.tiny else ["tests/test_parity.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x" if run.tiny else "-q", "-p", "tests.on_device", "-p", "no:cacheprovider", "-p", "no:benchmark", *files]
+    if run.processes > 1:
+        command += ["-n", str(run.processes), "--dist", "worksteal"]
+    env = {**os.environ, "BENCH_TEST_DEVICE": run.device, "BENCH_PARITY_DIR": folder, "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run([*command, "--tb=line"], capture_output=True, text=True, env=env, timeout=max(run.left, 1))
+    except subprocess.TimeoutExpired:
+        return {"skipped": "out of time"}
+    lines = done.stdout.splitlines()
+    failed = [line.removeprefix("FAILED ") for line in lines if line.startswith("FAILED")]
+    counts = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1] if lines else "")}
+    return {**counts, "failed": failed, "last": lines[-1:], **({} if counts else {"error": (done.stdout + done.stderr)[-500:]})}

@@ -1,0 +1,109 @@
+"""What the measured speed means: a slice of msmix-t1 end to end, the same on real data, the hours of the paper suite."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.store import Store
+from benchmarks.gpu_run import FROZEN, METHODS, Run, job_of, members_of
+
+
+def slice_(run: Run) -> dict[str, Any]:
+    """End to end: data, training with early stopping, test, job folders. Fewer seeds where the time is short; the wall
+    time of all 90 jobs is then scaled, and says so."""
+    backbones, methods = (("lmf",), ("none", "msmix")) if run.tiny else (FROZEN, METHODS)
+    sizes = run.found.get("rates", {}).get("backbones", {})
+    best = [max((int(k.split("_")[1]) for k in e if k.startswith("company")), default=4) for e in sizes.values()]
+    size = max(best, default=4)
+    seeds = range(1111, 1112 if run.tiny else 1116)
+    ended, began, errors = 0, time.monotonic(), []
+    train = {"max_epochs": 1} if run.tiny else {"max_epochs": 40}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        for seed in seeds:  # whole rounds, so that a shorter one is a fair share of all
+            if run.left < (60 if not run.tiny else 0) and ended:
+                break
+            jobs = [job_of(run, b, m, seed, **train) for b in backbones for m in methods]
+            errors += members_of(jobs, store, run, size)
+            ended += len(jobs)
+    wall, all_jobs = time.monotonic() - began, len(backbones) * len(methods) * len(seeds)
+    return {"jobs": ended, "of": all_jobs, "company": size, "wall_s": round(wall, 1), "errors": errors[:5],
+            "wall_s_of_all": round(wall * all_jobs / max(ended, 1), 1), "scaled": ended < all_jobs, "failed": bool(errors)}
+
+
+def real(run: Run) -> dict[str, Any]:
+    """The same cells on real MOSI from the command line: `bench run` with its own launcher, a backbone after the other.
+    Needs --data."""
+    if not run.data:
+        return {"skipped": "no real data: --data DIR"}
+    found: dict[str, Any] = {"backbones": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        for backbone in run.backbones or (("lmf",) if run.tiny else FROZEN):
+            if run.left > 10:
+                found["backbones"][backbone] = _bench_run(run, backbone, Path(run.results or scratch))
+    whole = [e for e in found["backbones"].values() if e["exit"] == 0]
+    return {
+        **found, "wall_s": round(sum(e["wall_s"] for e in whole), 1), "jobs": sum(e["jobs"] for e in whole),
+        "failed": [f for e in found["backbones"].values() for f in e["failed"]],
+    }
+
+
+def _bench_run(run: Run, backbone: str, results: Path) -> dict[str, Any]:
+    """exit None: it was stopped when the time was over."""
+    line = ["bench", "run", "msmix-t1", "--suite", "real", "--data", "DIR", "--only", f"mosi/{backbone}+*"]
+    command = [sys.executable, "-m", *(run.data if w == "DIR" else w for w in line), "--results", str(results)]
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, code = process.communicate(timeout=max(run.left - 5, 1))[0], process.returncode
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            said, code = process.communicate()[0], None
+    wall = time.monotonic() - began
+    folders = [p.parent for p in results.glob(f"mosi/{backbone}+*/*/job.json")]
+    envs = [json.loads((f / "env.json").read_text()) for f in folders if (f / "metrics.json").exists()]
+    failed = [json.loads((f / "failed.json").read_text()) for f in folders if (f / "failed.json").exists()]
+    return {
+        "command": " ".join(line), "exit": code, "jobs": len(envs), "wall_s": round(wall, 1),
+        "train_s": round(sum(e["train_seconds"] for e in envs), 1), "engines": sorted({e["engine"] for e in envs}),
+        "reasons": sorted({e["engine_reason"] for e in envs if "engine_reason" in e}),
+        "failed": [str(f.get("error"))[:200] for f in failed], "said": said.splitlines()[-6:],
+    }
+
+
+def projection(run: Run) -> dict[str, Any]:
+    """GPU-hours of the paper suite: every job at its backbone's best measured rate, those without one at the slowest
+    measured; early stopping after EPOCHS epochs; encoders at their measured time per sentence."""
+    from bench.experiments import select
+    from bench.plan import make_plan
+    from bench.suites import suite
+
+    epochs = 20
+    best = {}
+    for b, entry in run.found.get("rates", {}).get("backbones", {}).items():
+        found = [e["steps_per_s"] for e in entry.values() if isinstance(e, dict) and "steps_per_s" in e]
+        if found:
+            best[b] = max(found)
+    if not best:
+        return {"skipped": "no rates were measured"}
+    sizes = {"mosi": 1284, "mosei": 16326, "sims": 1368, "ur_funny": 7614, "mustard": 410}
+    encoders = [e["sentences_per_s"] for e in run.found.get("encoder", {}).values() if isinstance(e, dict)]
+    sentences = max(encoders, default=None)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(select(()), suite("paper"), Store(folder))
+    hours: dict[str, float] = {}
+    for j in plan.jobs:
+        c = j.config
+        n = sizes.get(c.dataset.removeprefix("synthetic-").removesuffix("-full"), 1284) * c.fraction
+        seconds = epochs * n / c.train.get("batch_size", 32) / best.get(c.backbone, min(best.values()))
+        if c.backbone_params.get("encoder", "none") != "none" and sentences:
+            seconds += epochs * n / sentences
+        hours[c.backbone] = hours.get(c.backbone, 0.0) + seconds / 3600
+    return {"jobs": len(plan.jobs), "epochs_assumed": epochs, "gpu_hours": round(sum(hours.values()), 2),
+            "by_backbone": {b: round(h, 2) for b, h in sorted(hours.items(), key=lambda kv: -kv[1])},
+            "of_sizes": "tiny: no projection of anything" if run.tiny else "as published"}
