@@ -196,6 +196,9 @@ def _same_twice(c: Config) -> str:
 def _captured(c: Config) -> str:
     eager, frozen = stepper(Job(c, SEED)), stepper(Job(c, SEED))
     mixing = frozen.mixer.probability > 0
+    for name, m in eager.model.named_modules():
+        if isinstance(m, torch.nn.RNNBase) and m.dropout and m.num_layers > 1:
+            return f"'{name}' drops out between its layers by itself: on a GPU it draws from one state of the whole process; run a layer at a time"
     torch.manual_seed(7)
     for _ in range(5):
         one_step(eager, mixing)()

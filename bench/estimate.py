@@ -47,11 +47,16 @@ def guess(c: Config, device: str = CPU, rows: int | None = None) -> float:
         timed = next((d for d in ("mosi", *mine) if d in mine and "/" not in d), "mosi")
         entry = mine.get(timed) or _table()["default"]["any"]
     scale = (rows or _train_size(dataset)) / _train_size(timed)
-    minutes = scale * entry[device] * c.fraction * _table()["encoders"].get(c.backbone_params.get("encoder", _BASE), 1.0)
+    minutes = scale * entry[device] * c.fraction * encoder_factor(c)
     if device == GPU and "batch" in entry:
         minutes *= entry["batch"] / c.train.get("batch_size", entry["batch"])
     # the table's minutes are those of a training that stops by itself, after some twenty epochs
     return 60.0 * minutes * min(c.train.get("max_epochs", _EPOCHS) / _EPOCHS, 1.0)
+
+
+def encoder_factor(c: Config) -> float:
+    """What a config's text encoder costs, in multiples of a base-sized one."""
+    return _table()["encoders"].get(c.backbone_params.get("encoder", _BASE), 1.0)
 
 
 @lru_cache
@@ -107,7 +112,7 @@ def _by_steps(c: Config, s: Speed, rows: int | None) -> float:
     epochs = min(s.epochs if s.stopped else _EPOCHS, most)
     if rows is None and (s.dataset, s.features) == (c.dataset, c.features):
         rows = round(s.steps_per_epoch * s.batch)
-    steps = math.ceil(max(c.fraction * (rows or _size(c)), 1) / batch)
+    steps = math.ceil(max(c.fraction * (rows or rows_of(c)), 1) / batch)
     row = 0.5 + 0.5 * batch / s.batch  # a step has costs of its own, and those of its rows
     return s.other_seconds + epochs * steps * row * s.seconds_per_step
 
@@ -147,7 +152,7 @@ def _small(c: Config) -> bool:
     return _is_small(c.dataset)
 
 
-def _size(c: Config) -> int:
+def rows_of(c: Config) -> int:
     """Training samples of a config's dataset, where no file says."""
     return _SMALL if _small(c) else _train_size(c.dataset.removeprefix("synthetic-").removesuffix("-full"))
 

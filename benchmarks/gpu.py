@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=0, help="that check cells at once (default: on CUDA, a quarter of the cores)")
     parser.add_argument("--data", default="", help="folder with real MOSI, for the part real")
     parser.add_argument("--results", default="", help="where the runs on it are kept")
+    parser.add_argument("--found", default="", help="raw files of earlier runs, a comma between them: what later parts build on")
     parser.add_argument("--out", type=Path, help="json to write (default: benchmarks/gpu.json on CUDA, else gpu_cpu.json)")
     args = parser.parse_args(arguments)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,14 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         torch.set_num_threads(1)
     settle(device)
+    before: dict[str, Any] = {}
+    for path in (f for f in args.found.split(",") if f):
+        before |= {k: v for k, v in json.loads(Path(path).read_text()).items() if k in gpu_parts.PARTS}
     end = time.monotonic() + 60 * args.minutes
     several = args.processes or (max(1, (os.cpu_count() or 1) // 4) if device != "cpu" else 1)
     run = gpu_parts.Run(
         device, device == "cpu", end, [c for c in args.cells.split(",") if c], [b for b in args.backbones.split(",") if b],
-        several, args.data, args.results,
+        several, args.data, args.results, before,
     )
     found: dict[str, Any] = {
-        "command": "python -m benchmarks.gpu", "machine": {**environment.device(device), **environment.code()},
+        "command": "python -m benchmarks.gpu" + (f" --parts {args.parts} --found {args.found}" if before else ""), "machine": {**environment.device(device), **environment.code()},
         "sizes": "tiny" if run.tiny else "as published",
     }
     out = args.out or Path(__file__).with_name("gpu_cpu.json" if run.tiny else "gpu.json")

@@ -56,10 +56,10 @@ def machine(run: Run) -> dict[str, Any]:
 def speed(
     run: Run, jobs: Sequence[Job], engine: str, seconds: float, ready: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
-    """Training steps per second, all jobs together, validation and the epochs' ends included; after two epochs, in
-    which graphs are captured (eagerly: after five steps), and once `ready` has returned."""
+    """Training steps per second, all jobs together, validation and the epochs' ends included; after two epochs of
+    each, in which graphs are captured (eagerly: after five steps), and once `ready` has returned."""
     run.clean()
-    steps = 0
+    steps, epochs = 0, dict.fromkeys((j.id for j in jobs), 0)
 
     def member(j: Job) -> Member:
         parts, streams = parts_of(j, run.device), streams_of(j, run.device)
@@ -73,9 +73,12 @@ def speed(
 
         chosen.run = counting
 
+        def ended(line: str) -> None:
+            epochs[j.id] += 1
+
         def turns() -> Iterator[Any]:
             yield chosen
-            yield from training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, lambda line: None, chosen)
+            yield from training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, ended, chosen)
 
         return Member(j.id, turns(), torch.device(run.device), lambda _, error: errors.append(str(error)))
 
@@ -84,8 +87,11 @@ def speed(
     everyone = [member(j) for j in jobs]
     c = jobs[0].config
     n = math.ceil(load(c.dataset, c.features).train_size * c.fraction / c.train["batch_size"])
-    enough = 5 if engine == "eager" else 2 * n * len(jobs)
-    while steps < enough and time.perf_counter() - began_all < 3 * seconds + (0 if run.tiny else 8) and everyone:
+
+    def warming() -> bool:
+        return steps < 5 if engine == "eager" else min(epochs.values()) < 2
+
+    while warming() and time.perf_counter() - began_all < 3 * seconds + (0 if run.tiny else 30) and everyone:
         everyone = [m for m in everyone if m.turn()]
     run.wait()
     warm = time.perf_counter() - began_all
@@ -251,7 +257,7 @@ def encoder(run: Run) -> dict[str, Any]:
     by the part machine."""
     length = 16 if run.tiny else 48
     found: dict[str, Any] = {"word_pieces": length}
-    for batch, size in ((4, 1),) if run.tiny else ((32, 1), (32, 2), (32, 4), (32, 8), (128, 1)):
+    for batch, size in ((32, 1),) if run.tiny else ((32, 1), (32, 2), (32, 4), (32, 8), (128, 1)):
         if run.left < 10 and not run.tiny:
             break
         run.clean()

@@ -60,10 +60,13 @@ class Emulated(Graphs):
 
     def __init__(self, refuse: tuple[str, ...] = ()) -> None:
         Eager.__init__(self, "cpu")
-        self.captured, self._seen, self.refuse = {}, {}, refuse
+        self.captured, self._seen, self.refuse, self.drawing = {}, {}, refuse, []
 
     def context(self):
         return nullcontext()
+
+    def _drawing(self, generators):
+        return self.drawing
 
     def _first_replay(self, key, work, generators):
         self._key = key

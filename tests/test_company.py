@@ -11,6 +11,7 @@ from bench.launch.local import SEATS
 from bench.launch.process import Worker
 from bench.launch.worker import Task
 from bench.store import Store
+from bench.train.engine import Eager
 from tests.test_job import files, job
 
 JOBS = [job("lmf", "msmix", max_epochs=2), job("tfn", "none", max_epochs=2), job("lmf", "advmixup", max_epochs=2, seed=1112)]
@@ -75,8 +76,8 @@ def fill(rate_of, free=2**40, used=2**30):
 
 def test_a_gpu_takes_as_many_jobs_as_pay():
     assert fill(lambda n: 1000 * n) == MOST  # every job adds its own rate
-    assert fill(lambda n: 1000 * min(n, 8)) == 9  # the ninth adds nothing: it is the last
-    assert fill(lambda n: 1000) == 5  # one fills the device; nobody knows before the fifth
+    assert fill(lambda n: 1000 * min(n, 10)) == 11  # the eleventh adds nothing: it is the last
+    assert fill(lambda n: 1000) == Admission.FIRST + 1  # one fills the device; nobody knows before one more than come in at once
 
 
 def test_a_gpu_takes_as_many_jobs_as_its_memory_holds():
@@ -87,6 +88,31 @@ def test_a_gpu_takes_as_many_jobs_as_its_memory_holds():
 
 def test_a_gpu_is_offered_as_many_jobs_as_a_process_takes():
     assert SEATS == MOST
+
+
+def test_a_member_that_waits_has_no_turn_until_what_it_waits_for_is_ready():
+    class Fetch:
+        asked = 0
+
+        def ready(self):
+            self.asked += 1
+            return self.asked > 3
+
+    fetch, taken = Fetch(), []
+
+    def turns():
+        yield fetch
+        taken.append(fetch.asked)
+        yield True
+        while True:
+            yield Fetch()
+
+    member = Member("a", turns(), torch.device("cpu"), lambda result, error: taken.append(error), engine=Eager())
+    assert all(member.turn() for _ in range(4)) and not taken
+    assert member.turn() and taken == [4] and member.handed
+    member.turn()
+    member.deadline = 0.0  # one that is over does not wait for anything
+    assert not member.turn() and type(taken[1]).__name__ == "JobTimeout"
 
 
 def test_a_company_has_at_least_one_member():

@@ -160,3 +160,31 @@ def test_a_tensor_of_the_last_step_that_python_carries_to_the_next_is_found(as_a
     eager, graphs = both(monkeypatch, config("lmf", "none"))
     with pytest.raises(AssertionError):
         assert_the_same(eager, graphs)
+
+
+class Drawn:
+    """A generator of a GPU, as far as the engine handles one."""
+
+    device = "cpu"
+
+    def __init__(self):
+        self.state, self.given = torch.Generator().manual_seed(3), None
+
+    def get_state(self):
+        return self.state.get_state()
+
+    def graphsafe_set_state(self, other):
+        self.given = other.get_state()
+
+
+def test_a_refused_capture_leaves_no_generator_in_it(as_a_gpu, monkeypatch):
+    """On a GPU the state of a generator that took part in a capture which failed cannot be drawn from again."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    engine = Emulated(("training step",))
+    engine.drawing = [Drawn(), Drawn()]
+    both(monkeypatch, config("lmf", "none"), engine)
+    assert engine.reason and all(torch.equal(g.given, g.get_state()) for g in engine.drawing)
+    well = Emulated()
+    well.drawing = [Drawn()]
+    both(monkeypatch, config("lmf", "none"), well)
+    assert not well.reason and well.drawing[0].given is None

@@ -173,3 +173,41 @@ def test_last_batch_of_one_row_is_dropped_and_short_batches_kept():
 def test_accumulation_with_too_few_batches_is_refused(tmp_path):
     with pytest.raises(BenchError, match="fewer than accumulate=99"):
         run(job(accumulate=99), Store(tmp_path))
+
+
+def test_what_has_no_deterministic_form_on_a_gpu_trains_all_the_same_and_is_named(tmp_path, monkeypatch):
+    from bench import environment
+    from bench import job as jobs
+    from bench.train.turns import drive
+
+    attempts = []
+
+    def training(j, store, data_dir, device, keep, log, env, *rest):
+        attempts.append(env.get("not_deterministic"))
+        yield False
+        if len(attempts) == 1:
+            raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...")
+        return {"env": dict(env), "log": list(log)}
+
+    monkeypatch.setattr(environment, "device", lambda name: {"device": name})
+    monkeypatch.setattr(jobs, "_run", training)
+    found = drive(jobs.running(job(), Store(tmp_path), device="cuda"))
+    assert attempts == [None, "cumsum_cuda_kernel"] and found["env"]["not_deterministic"] == "cumsum_cuda_kernel"
+    assert found["log"] == ["begins again: cumsum_cuda_kernel has no deterministic form on this device, runs may differ in rounding"]
+    attempts.clear()
+    with pytest.raises(RuntimeError, match="cumsum"):  # a CPU has deterministic forms of everything
+        drive(jobs.running(job(), Store(tmp_path), device="cpu"))
+
+
+def test_a_job_asks_for_deterministic_operators_or_an_error():
+    from bench.job import settle
+    from bench.train.engine import Eager
+
+    settle("cpu")
+    assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    lenient = Eager()
+    lenient.lenient = True
+    with lenient.context():
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    with Eager().context():  # the next job of the process
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import plugins, registry
 from bench.cli import main
@@ -187,6 +188,22 @@ class Mix(Mixer):
     out = capsys.readouterr().out
     for line in ("a mixed label leaves the range", "it draws from torch's global generator", "no gradient reaches latent 'text'", "a step reads the host"):
         assert line in out, out
+
+
+def test_recurrent_layers_that_drop_out_by_themselves_are_found(monkeypatch):
+    """Inside cuDNN such dropout draws from one state of the whole process: another job's, and not of any seed."""
+    from bench import contract
+    from bench.models import ef_lstm
+
+    assert contract._captured(contract.cell("ef_lstm")) == ""
+    real = ef_lstm.Model.__init__
+
+    def with_one(self, params, inputs):
+        real(self, params, inputs)
+        self.other = torch.nn.GRU(4, 4, 2, dropout=0.1)
+
+    monkeypatch.setattr(ef_lstm.Model, "__init__", with_one)
+    assert contract._captured(contract.cell("ef_lstm")).startswith("'other' drops out between its layers by itself")
 
 
 @pytest.mark.slow

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from bench.models.base import Backbone, Batch, Encoded, Inputs, Latents, Output
 from bench.models.parts.layers import dropout, pool_steps
+from bench.models.parts.lstm import LSTM
 
 VERSION = 1
 MODALITIES = ("text", "audio", "vision")
@@ -39,14 +41,17 @@ class Model(Backbone):
         self.label_bound, self.steps = inputs.label_bound, inputs.text[0]
         width = sum(getattr(inputs, m)[1] for m in MODALITIES)
         self.norm = nn.BatchNorm1d(self.steps)
-        between = p.dropout if p.layers > 1 else 0.0
-        self.lstm = nn.LSTM(width, p.hidden, p.layers, batch_first=True, dropout=between)
+        # layer by layer, with the dropout between them: inside cuDNN it would draw from a state of the whole process
+        self.lstm = nn.ModuleList(LSTM(width if k == 0 else p.hidden, p.hidden) for k in range(p.layers))
         self.linear, self.out = nn.Linear(p.hidden, p.hidden), nn.Linear(p.hidden, 1)
         self.latent_dims = {"fusion": (p.hidden,)}
 
     def encode(self, batch: Batch) -> Encoded:
         early = self.norm(torch.cat([pool_steps(batch[m], self.steps) for m in MODALITIES], -1))  # (B, L, d)
-        return Encoded({"fusion": self.lstm(early)[1][0][-1]}, {"early": early})
+        x = early
+        for layer in self.lstm[:-1]:
+            x = F.dropout(layer.all_states(x), self.params.dropout, self.training)
+        return Encoded({"fusion": self.lstm[-1].last_state(x)}, {"early": early})
 
     def fuse(self, latents: Latents) -> Output:
         rate, training = self.params.dropout, self.training

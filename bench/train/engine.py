@@ -12,7 +12,7 @@ Where a capture fails, the work runs eagerly from then on and `reason` says why.
 import gc
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -100,11 +100,15 @@ class Graphs(Eager):
 
     def _first_replay(self, key: Hashable, work: Work, generators: Sequence[torch.Generator]) -> bool:
         waiting = [q.grad for q in self.parameters]
+        drawing = self._drawing(generators)
+        states = [g.get_state() for g in drawing]
         try:
             graph = self._capture(work, generators)
         except Exception as e:  # noqa: BLE001 - whatever a capture does not allow
             for q, gradient in zip(self.parameters, waiting):
                 q.grad = gradient
+            for generator, state in zip(drawing, states):
+                renew(generator, state)
             first = str(e).splitlines()[0] if str(e) else ""
             self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
             torch.cuda.synchronize(self.device)
@@ -113,6 +117,10 @@ class Graphs(Eager):
         self.captured[key] = graph
         graph.replay()
         return True
+
+    def _drawing(self, generators: Sequence[torch.Generator]) -> list[torch.Generator]:
+        """What the work may draw from."""
+        return [torch.cuda.default_generators[self.device.index or 0], *self.generators, *generators]
 
     def _capture(self, work: Work, generators: Sequence[torch.Generator]) -> Any:
         graph = torch.cuda.CUDAGraph()
@@ -129,10 +137,10 @@ class Graphs(Eager):
             try:
                 work()
             except BaseException:
-                try:
+                with suppress(Exception):  # the first error is the one that says something
                     graph.capture_end()
-                except Exception:  # noqa: BLE001 - the first error is the one that says something
-                    pass
+                with suppress(Exception):  # where it failed, memory still goes to the pool of the graph
+                    torch._C._cuda_endAllocateToPool(self.device.index or 0, self._pool)
                 raise
             graph.capture_end()
         finally:
@@ -142,6 +150,14 @@ class Graphs(Eager):
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "engine": "eager" if self.reason and not self.captured else "graph", "graphs": len(self.captured)}
+
+
+def renew(generator: torch.Generator, state: Tensor) -> None:
+    """Give a generator of a GPU a new state of these contents: a capture that failed leaves the old one believing that it
+    is still being captured, and every later draw from it would raise."""
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(state)
+    generator.graphsafe_set_state(fresh)
 
 
 def _name(key: Hashable) -> str:

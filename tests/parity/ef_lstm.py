@@ -10,4 +10,6 @@ def build(fixture: Fixture) -> ef_lstm.Model:
     return ef_lstm.Model(params, fixture.inputs("text"))
 
 
-REFERENCES = {"ef_lstm": Reference(build, [(r"((?:norm|lstm|linear|out)\..*)", r"\1")])}
+REFERENCES = {"ef_lstm": Reference(build, [
+    (r"((?:norm|linear|out)\..*)", r"\1"), (r"lstm\.(.*_l)(\d)", r"lstm.\2.\g<1>0"),
+])}
