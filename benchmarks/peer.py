@@ -56,7 +56,7 @@ def trainer(self, args):
     return found
 mmsa.ATIO.getTrain = trainer
 try:
-    config = {"batch_size": batch, "update_epochs": 1, "early_stop": 1000}
+    config = {"batch_size": batch, "update_epochs": 1, "early_stop": 1000, "need_data_aligned": sys.argv[6] == "aligned"}
     # a file given as custom_feature makes MMSA skip its own data folder
     mmsa.MMSA_run(model, "mosi", config=config, seeds=[1111], custom_feature=file, gpu_ids=[], num_workers=0,
                   verbose_level=0, model_save_dir=folder, res_save_dir=folder, log_dir=folder)
@@ -120,7 +120,7 @@ def main() -> int:
             if file is None:
                 raise SystemExit(f"no {features} features of mosi in {data}")
             rounds = [
-                (measured(_THEIRS, model, file, args.epochs, batch, folder), measured(_OURS, model, data, args.epochs, batch, "mosi", features))
+                (measured(_THEIRS, model, file, args.epochs, batch, folder, features), measured(_OURS, model, data, args.epochs, batch, "mosi", features))
                 for _ in range(args.rounds)
             ]
             rows[model] = {

@@ -68,3 +68,13 @@ def test_the_projection_builds_on_raw_files_of_earlier_runs(tmp_path):
     assert found["projection"]["jobs"] == stored["projection"]["jobs"] == 3211
     assert found["projection"]["gpu_hours"] == pytest.approx(stored["projection"]["gpu_hours"])
     assert found["projection"]["sentences_per_s"] == 6346.1
+
+
+def test_two_sessions_on_a_gpu_gave_the_same_numbers():
+    """docs/performance.md: seven trainings of LMF, twice, on two machines, in another company and by other versions of the engine."""
+    import csv
+
+    first, second = ({r["job"]: r for r in csv.DictReader(gpu.Path(f"benchmarks/h200/{n}-real-runs.csv").read_text().splitlines())} for n in (2, 4))
+    timed = {"train_seconds"}
+    assert len(first) == 7 and len(second) == 35
+    assert all({k: v for k, v in r.items() if k not in timed} == {k: v for k, v in second[j].items() if k not in timed} for j, r in first.items())
