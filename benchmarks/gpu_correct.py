@@ -156,8 +156,7 @@ def cells(run: Run) -> dict[str, Any]:
         begun()
         each: Iterator[Any] = ((c, work(c) if run.left > 0 else "skipped: out of time") for c in chosen(run))
     else:
-        end = time.monotonic() + 0.6 * run.left
-        each = shared(chosen(run), work, begun, run.processes, lambda: end - time.monotonic())
+        each = shared(chosen(run), work, begun, run.processes, lambda: run.left)
     for cell, entry in each:
         name = "+".join(cell)
         found["cells"][name] = entry

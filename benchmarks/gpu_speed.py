@@ -133,7 +133,7 @@ def rates(run: Run) -> dict[str, Any]:
             entry["graph"] = speed(run, jobs[:1], "auto", seconds)
             best, size = entry["graph"]["steps_per_s"], 1
             for n in (2,) if run.tiny else COMPANIES:
-                if run.left < 20 and not run.tiny:
+                if run.left < 15 and not run.tiny:
                     break
                 entry[f"company_{n}"] = speed(run, jobs[:n], "auto", seconds)
                 if entry[f"company_{n}"]["steps_per_s"] < 1.05 * best:
@@ -330,7 +330,7 @@ def processes(run: Run) -> dict[str, Any]:
                     break
             for backbone in run.backbones or (("lmf",) if run.tiny else ("lmf", "mult")):
                 for n, size in shapes[1:] if service else shapes:
-                    if run.left > 30 or run.tiny:
+                    if run.left > 15 or run.tiny:
                         found[f"{backbone}, {n} x {size}" + (", service" if service else "")] = _together(run, backbone, n, size, seconds)
     return found
 

@@ -28,7 +28,7 @@ def slice_(run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         for seed in seeds:  # whole rounds, so that a shorter one is a fair share of all
-            if run.left < (60 if not run.tiny else 0) and ended:
+            if ended and run.left < (time.monotonic() - began) / ended * len(backbones) * len(methods):
                 break
             jobs = [job_of(run, b, m, seed, **train) for b in backbones for m in methods]
             errors += members_of(jobs, store, run, size)
