@@ -202,7 +202,8 @@ def parity(run: Run) -> dict[str, Any]:
     if not Path(folder).is_dir():
         return {"skipped": "no fixtures: set BENCH_PARITY_DIR"}
     files = sorted(str(p) for p in Path("tests").glob("test_parity*.py")) if not run.tiny else ["tests/test_parity.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x" if run.tiny else "-q", "-p", "tests.on_device", "-p", "no:cacheprovider", "-p", "no:benchmark", *files]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-rf", *files]
+    command += [w for plugin in ("tests.on_device", "no:cacheprovider", "no:benchmark") for w in ("-p", plugin)]
     if run.processes > 1:
         command += ["-n", str(run.processes), "--dist", "worksteal"]
     env = {**os.environ, "BENCH_TEST_DEVICE": run.device, "BENCH_PARITY_DIR": folder, "OMP_NUM_THREADS": "1"}
