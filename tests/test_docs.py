@@ -79,6 +79,13 @@ def test_methods_have_whole_titles():
     for line in re.findall(r"^- \[`.*", method_pages.index(), flags=re.M):
         assert line.endswith("."), line
 
+def test_every_setting_has_a_meaning():
+    """A row of a method page's settings says what the setting does, not only what else it may be."""
+    for name, text in method_pages.pages().items():
+        rows = re.findall(r"^\| `(?:backbone|mixer)\.\w+` \|.*", text, flags=re.M)
+        bare = [row for row in rows if re.search(r"\|\s*(or [^|]*)?\|$", row)]
+        assert not bare, f"{name}: {bare[0]}"
+
 
 def test_method_pages_are_those_of_the_code():
     """`python -m experiments.method_pages` writes them."""

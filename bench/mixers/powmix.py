@@ -49,7 +49,7 @@ class Params:
     alpha_range: tuple[float, float] = (0.5, 2.0)  # α_m ~ U(0.5, 2)
     mask_range: tuple[float, float] = (2.0, 4.0)  # P ~ U(2, 4); Fig. 3 varies it
     anisotropic: bool = True  # a Λ per modality; off: the first one serves all
-    reweight: bool = True  # Eq. 5
+    reweight: bool = True  # mixing factor reweighting, Eq. 5
     mask_sharing: bool = True  # one mask for all modalities; off: one each
     dynamic: bool = True  # the mask M; off: none
     label_mixing: bool = True  # Eq. 9; off: the label of the first modality

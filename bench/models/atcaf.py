@@ -43,34 +43,34 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True
     max_len: int = 50
-    width_self: int = 30  # model_dim_self
+    width_self: int = 30  # width of the debiasing's attention, model_dim_self
     heads_self: int = 5
-    width: int = 30  # model_dim_cross
+    width: int = 30  # width of cross-modal attention, model_dim_cross
     heads: int = 5
     debias_layers: int = 3
     cross_layers: int = 6
     counterfactual_layers: int = 2
-    dictionary: int = 50  # K
+    dictionary: int = 50  # entries of a modality's dictionary, K
     text_mlp: int = 64
     audio_mlp: int = 16
     vision_mlp: int = 16
-    audio_hidden: int = 16  # d_ah
+    audio_hidden: int = 16  # hidden width of the audio's LSTM, d_ah
     vision_hidden: int = 16
-    audio_out: int = 16  # d_aout
+    audio_out: int = 16  # width of the audio's unimodal vector, d_aout
     vision_out: int = 16
-    head: int = 64  # d_prjh
+    head: int = 64  # hidden width of the heads, d_prjh
     attention_dropout: float = 0.1
     relu_dropout: float = 0.1
     residual_dropout: float = 0.1
     embed_dropout: float = 0.25
     head_dropout: float = 0.1
-    counterfactual: str = "shuffle"
-    alpha: float = 0.1  # NCE
-    beta: float = 0.1  # lld
-    eta: float = 0.1  # effect
-    mask: str = "own"  # or "release"
-    mask_local: bool = False
-    train_lld: bool = False
+    counterfactual: str = "shuffle"  # attention weights: "shuffle" (over the batch), "reversed" (inverted), "uniform" or "random"
+    alpha: float = 0.1  # weight of NCE
+    beta: float = 0.1  # weight of lld
+    eta: float = 0.1  # weight of the effect's loss
+    mask: str = "own"  # key padding mask of "own" heads and samples, or of the wrong ones ("release")
+    mask_local: bool = False  # the local branch of the debiasing leaves padding out
+    train_lld: bool = False  # the networks of lld are trained, in a pass of their own before each epoch
 
     def __post_init__(self) -> None:
         one_of("atcaf", "counterfactual", self.counterfactual, KINDS)

@@ -42,13 +42,13 @@ class Params:
     finetune: bool = True
     max_len: int = 50
     frozen_layers: int = 9  # of the text encoder, counted in 12; its embeddings are trained
-    width: int = 40  # d
+    width: int = 40  # width of every stream, d
     heads: int = 5
     layers: int = 5
     attention_dropout: float = 0.1
     relu_dropout: float = 0.1
     residual_dropout: float = 0.1
-    discriminate: bool = False  # use_disc
+    discriminate: bool = False  # the discriminators' loss is added, use_disc
     lambda_disc: float = 0.1
 
 

@@ -38,7 +38,7 @@ class Params:
     injection: int = 1  # injection_index: the encoder layer whose input is enhanced
     scale: float = 8.0  # of the attention scores; 0: 1 / sqrt(d)
     mask_frames: bool = False  # attend to a clip's own frames alone
-    train_embeddings: bool = False
+    train_embeddings: bool = False  # train the text encoder's embeddings too
     dropout: float = 0.1
 
     def __post_init__(self) -> None:

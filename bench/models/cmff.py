@@ -42,7 +42,7 @@ class Params:
     heads: int = 8
     depth: int = 2
     dropout: float = 0.3
-    masking: float = 0.2
+    masking: float = 0.2  # probability that a token is replaced by the learned one in training
 
 
 class Expert(nn.Module):

@@ -43,17 +43,17 @@ class Params:
     heads: int = 8
     layers: int = 2
     dropout: float = 0.5
-    temperature: float = 0.5
+    temperature: float = 0.5  # of the contrastive loss (NT-Xent)
     lambda_contrastive: float = 0.1
     lambda_mono: float = 0.01
     unimodal_labels: bool = False  # dissimilar parts learn the labels of the single modality (CH-SIMS)
-    retrieval: str = "ranked"  # or "release"
+    retrieval: str = "ranked"  # by the "ranked" similarities, or the first and last of the training set ("release")
     round_labels: bool = True  # before labels are compared (not on CH-SIMS)
     half: bool = False  # only half of a ranking is searched (CH-SIMS)
     every: int = 2  # epochs between two updates of the tables
-    pretrain_text: int = 200  # epochs
-    pretrain_vision: int = 100
-    pretrain_audio: int = 100
+    pretrain_text: int = 200  # epochs of the text network alone, in the preparation
+    pretrain_vision: int = 100  # epochs of the vision network alone
+    pretrain_audio: int = 100  # epochs of the audio network alone
 
     def __post_init__(self) -> None:
         one_of("confede", "retrieval", self.retrieval, ("ranked", "release"))

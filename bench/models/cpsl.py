@@ -106,17 +106,17 @@ class Params:
 
     encoder: str = "deberta-v3-base"
     finetune: bool = True
-    max_len: int = 50  # L
+    max_len: int = 50  # tokens of a text, L
     ame: bool = True  # adaptive modality encoding
     gm: bool = True  # gradient modulation
     ge: bool = True  # gradient enhancement
     cp: bool = True  # conflict-aware penalty
     sl: bool = True  # statistical loss
     inter: int = 256  # intermediate dimension, width of Z_m
-    fused: int = 512  # d_f
+    fused: int = 512  # width of the fused vector, d_f
     dropout: float = 0.3  # encoders and decoders
     head_dropout: float = 0.5  # classifier and unimodal heads
-    pooler_dropout: float = 0.1  # ITHP
+    pooler_dropout: float = 0.1  # dropout of the pooler, from ITHP
     beta: float = 1.0  # β, Eq. 2
     lambda_recon: float = 1.0
     lambda_uni: float = 0.5
@@ -124,8 +124,8 @@ class Params:
     lambda_stat: float = 0.1
     alpha: float = 1.0  # α, Eq. 5
     eta: float = 0.5  # η, Eq. 6
-    modulate_from: int = 0  # first and last epoch with modulation, counted from 0
-    modulate_to: int = 25
+    modulate_from: int = 0  # first epoch with gradient modulation, counted from 0
+    modulate_to: int = 25  # last epoch with gradient modulation, counted from 0
     initial_variance: float | None = None  # of AME; None: softplus(0)
     pool: str = "mean"  # "mean" or "first"
     scale: str = "batch"  # "batch" or "train"

@@ -40,12 +40,12 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    width: int = 50  # d
+    width: int = 50  # width of the convolved sequences, d
     heads: int = 10
     levels: int = 4
-    text_kernel: int = 5
-    audio_kernel: int = 5
-    vision_kernel: int = 5
+    text_kernel: int = 5  # kernel size of the text's convolution, steps
+    audio_kernel: int = 5  # kernel size of the audio's convolution, steps
+    vision_kernel: int = 5  # kernel size of the vision's convolution, steps
     attention_dropout_text: float = 0.3
     attention_dropout_audio: float = 0.2
     attention_dropout_vision: float = 0.0
@@ -55,10 +55,10 @@ class Params:
     output_dropout: float = 0.5
     text_dropout: float = 0.5
     graph_low: int = 64  # hidden width of the homogeneous graph
-    graph_high: int = 32
+    graph_high: int = 32  # hidden width of the heterogeneous graph
     lambda_graph: float = 0.05
     lambda_decouple: float = 0.1
-    orthogonal: str = "batch"  # or "channel"
+    orthogonal: str = "batch"  # the orthogonality loss takes its cosine over the "batch" or the "channel"
 
     def __post_init__(self) -> None:
         one_of("dmd", "orthogonal", self.orthogonal, ("batch", "channel"))

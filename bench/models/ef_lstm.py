@@ -27,8 +27,8 @@ MODALITIES = ("text", "audio", "vision")
 class Params:
     """M-SENA's values for MOSI."""
 
-    hidden: int = 128  # hidden_dims
-    layers: int = 4  # num_layers
+    hidden: int = 128  # hidden width of the LSTM, hidden_dims
+    layers: int = 4  # layers of the LSTM, num_layers
     dropout: float = 0.5  # between LSTM layers and in the head
 
 

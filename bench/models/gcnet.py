@@ -41,16 +41,16 @@ TIMES = ("future", "now", "past")  # numbers of the temporal relations
 class Params:
     """The middle of the release's grid (hidden 50, 100, 200; windows 1 to 4; time attention on and off)."""
 
-    hidden: int = 100  # D_e
-    window_past: int = 2
-    window_future: int = 2
-    time_attention: bool = False
+    hidden: int = 100  # hidden width of the first LSTM, D_e
+    window_past: int = 2  # preceding utterances that an utterance sends messages to; -1: all
+    window_future: int = 2  # following utterances that an utterance sends messages to; -1: all
+    time_attention: bool = False  # attention over the utterances behind the LSTM of each graph
     dropout: float = 0.5  # between the layers of the LSTMs
     lambda_reconstruction: float = 1.0
     lambda_others: float = 1.0  # weight of the other utterances' squared error
     neighbours: int = 0  # utterances of the video that are read with a clip; 0: all
-    padding: str = "skip"  # or "read" by the LSTMs
-    reconstruction_mask: str = "own"  # or "release": weights of other utterances
+    padding: str = "skip"  # "skip": the LSTMs end where a video ends; "read": they read its padding (release)
+    reconstruction_mask: str = "own"  # weights of the reconstruction: the "own" utterance's, or others' ("release")
     standardise: str = "train"  # u by the training split's mean and deviation, or "none"
 
     def __post_init__(self) -> None:

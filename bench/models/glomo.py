@@ -46,9 +46,9 @@ class Params:
     heads: int = 16  # of all attention
     layers: int = 4  # of the audio and vision encoders
     grains: tuple[int, int, int] = (3, 3, 3)  # local maxima of text, audio, vision
-    experts: tuple[int, int, int] = (3, 3, 3)
-    top_k: int = 2
-    balance_weight: float = 1e-2
+    experts: tuple[int, int, int] = (3, 3, 3)  # experts of the mixture of text, audio, vision
+    top_k: int = 2  # experts that answer for a sample, those of the largest gates
+    balance_weight: float = 1e-2  # weight of the loss that balances the experts' load
     attn_dropout: float = 0.5  # of the audio and vision encoders
     relu_dropout: float = 0.3
     res_dropout: float = 0.3

@@ -40,18 +40,18 @@ EDGES = sum(map(len, CHILDREN.values()))
 class Params:
     """M-SENA's values for MOSI. Sizes of the inner networks are those of their hidden layers."""
 
-    text_hidden: int = 256  # hidden_dims[t]
-    audio_hidden: int = 32  # hidden_dims[a]
-    vision_hidden: int = 256  # hidden_dims[v]
-    memory: int = 300  # memsize
-    node: int = 64  # inner_node_dim
-    candidate: int = 32  # NN
+    text_hidden: int = 256  # hidden width of the text's LSTM, hidden_dims[t]
+    audio_hidden: int = 32  # hidden width of the audio's LSTM, hidden_dims[a]
+    vision_hidden: int = 256  # hidden width of the vision's LSTM, hidden_dims[v]
+    memory: int = 300  # width of the memory, memsize
+    node: int = 64  # width of the graph's nodes, inner_node_dim
+    candidate: int = 32  # hidden width of the network of the memory's candidates, NN
     candidate_dropout: float = 0.0
-    keep: int = 128  # gamma1
+    keep: int = 128  # hidden width of the retain gate, gamma1
     keep_dropout: float = 0.5
-    write: int = 64  # gamma2
+    write: int = 64  # hidden width of the update gate, gamma2
     write_dropout: float = 0.5
-    output: int = 256  # out
+    output: int = 256  # hidden width of the head, out
     output_dropout: float = 0.0
     train_nodes: bool = False  # the four nodes below the top are trained
 

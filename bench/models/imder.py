@@ -50,24 +50,24 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True  # while the complete MulT is trained
     pretrain: int = 10  # epochs of the complete MulT
-    width: int = 32  # d
+    width: int = 32  # width of the convolved sequences, d
     heads: int = 8
     levels: int = 4
-    kernel: int = 3
+    kernel: int = 3  # kernel size of the convolutions that bring the modalities to width d
     attention_dropout_text: float = 0.0
     attention_dropout_audio: float = 0.2
     attention_dropout_vision: float = 0.0
     embed_dropout: float = 0.2
     output_dropout: float = 0.0
     channels: tuple[int, ...] = (32, 64, 128, 256)  # of the score networks
-    time_embed: int = 256
-    score_heads: int = 8
-    groups: tuple[int, ...] = (4, 32)
-    sampling_steps: int = 100
-    blocks: int = 20  # of the refinement
-    reduction: int = 16
+    time_embed: int = 256  # width of the score networks' embedding of the diffusion time
+    score_heads: int = 8  # attention heads of the score networks
+    groups: tuple[int, ...] = (4, 32)  # of the score networks' group normalisation: at the first level, at the others
+    sampling_steps: int = 100  # steps of the reverse diffusion that recovers a missing modality
+    blocks: int = 20  # channel-attention blocks of the refinement
+    reduction: int = 16  # factor by which channel attention narrows the channels
     weight: float = 0.1  # of the score and reconstruction losses
-    evaluation_draws: str = "fixed"  # or "random"
+    evaluation_draws: str = "fixed"  # sampling in evaluation: the same draws for every clip ("fixed"), or "random" (release)
 
     def __post_init__(self) -> None:
         one_of("imder", "evaluation_draws", self.evaluation_draws, ("fixed", "random"))

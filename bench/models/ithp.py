@@ -33,14 +33,14 @@ class Params:
 
     encoder: str = "deberta-v3-base"
     finetune: bool = True
-    max_len: int = 50  # L
+    max_len: int = 50  # tokens of a text, L
     inter: int = 256  # hidden width of encoders and decoders
     b0: int = 128  # width of b_0
     b1: int = 64  # width of b_1
     dropout: float = 0.3  # encoders and decoders
-    head_dropout: float = 0.5  # classifier
+    head_dropout: float = 0.5  # dropout of the classifier
     pooler_dropout: float = 0.1
-    beta_shift: float = 1.0
+    beta_shift: float = 1.0  # factor of Lin(b_1), which is added to the text's states
     beta: float = 8.0  # β, weight of the audio's reconstruction
     gamma: float = 32.0  # γ, of the vision's
     lam: float = 0.3  # λ, of the second bottleneck

@@ -54,17 +54,17 @@ class Params:
     own_adapters: tuple[int, ...] = (1, 2, 3)  # of audio and vision
     adapter_heads: int = 4
     adapter_dropout: float = 0.1
-    fusion_blocks: int = 3
+    fusion_blocks: int = 3  # blocks of the dynamic attention fusion
     fusion_heads: int = 8
     fusion_head_width: int = 64
     feed_forward: int = 512
     cross_dropout: float = 0.3
-    head: tuple[int, int] = (64, 32)
+    head: tuple[int, int] = (64, 32)  # hidden widths of the regression head
     lambda_nce: float = 0.1
-    routing: str = "same"  # or "release"
-    pretrain_text: int = 100  # epochs
-    pretrain_vision: int = 100
-    pretrain_audio: int = 50
+    routing: str = "same"  # "same": no labels, LN_m in training and evaluation; "release": the ratios of unimodal errors
+    pretrain_text: int = 100  # epochs of the text network alone, in the preparation
+    pretrain_vision: int = 100  # epochs of the vision network alone
+    pretrain_audio: int = 50  # epochs of the audio network alone
 
     def __post_init__(self) -> None:
         one_of("kuda", "routing", self.routing, ("same", "release"))

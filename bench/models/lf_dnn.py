@@ -22,14 +22,14 @@ VERSION = 1
 class Params:
     """M-SENA's values for MOSI."""
 
-    text_hidden: int = 128  # hidden_dims[t]
-    audio_hidden: int = 16  # hidden_dims[a]
-    vision_hidden: int = 128  # hidden_dims[v]
-    text_out: int = 256  # text_out
-    post_fusion: int = 128  # post_fusion_dim
-    audio_dropout: float = 0.2  # dropouts[a]
-    vision_dropout: float = 0.2  # dropouts[v]
-    post_dropout: float = 0.2  # dropouts[post]
+    text_hidden: int = 128  # hidden width of the text's LSTM, hidden_dims[t]
+    audio_hidden: int = 16  # hidden width of the audio's network, hidden_dims[a]
+    vision_hidden: int = 128  # hidden width of the vision's network, hidden_dims[v]
+    text_out: int = 256  # width of the text latent
+    post_fusion: int = 128  # hidden width of the head, post_fusion_dim
+    audio_dropout: float = 0.2  # dropout of the audio features, dropouts[a]
+    vision_dropout: float = 0.2  # dropout of the vision features, dropouts[v]
+    post_dropout: float = 0.2  # dropout of the fused vector, dropouts[post]
     text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
 
 

@@ -23,12 +23,12 @@ VERSION = 1
 class Params:
     """M-SENA's values for MOSI."""
 
-    text_hidden: int = 128  # hidden_dims[t]; the text latent has half of it
-    audio_hidden: int = 16  # hidden_dims[a]
-    vision_hidden: int = 128  # hidden_dims[v]
-    rank: int = 3  # R
-    audio_dropout: float = 0.3  # dropouts[a]
-    vision_dropout: float = 0.3  # dropouts[v]
+    text_hidden: int = 128  # hidden width of the text's LSTM, hidden_dims[t]; the text latent has half of it
+    audio_hidden: int = 16  # hidden width of the audio's network, hidden_dims[a]
+    vision_hidden: int = 128  # hidden width of the vision's network, hidden_dims[v]
+    rank: int = 3  # rank of the fusion tensor, R
+    audio_dropout: float = 0.3  # dropout of the audio features, dropouts[a]
+    vision_dropout: float = 0.3  # dropout of the vision features, dropouts[v]
     train_fusion_weights: bool = False  # the reference never does
     text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
     include_one: bool = False  # latents handed to a mixer carry the constant 1 (released MS-Mix code)

@@ -27,7 +27,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Params(bottleneck.Params):
-    fusion: str = "tensor"  # or "concat"
+    fusion: str = "tensor"  # outer product ("tensor") or concatenation ("concat") of the z_m
     fusion_hidden: int = 50  # width behind the outer product
 
     def __post_init__(self) -> None:

@@ -34,11 +34,11 @@ class Params:
     """The release's values."""
 
     encoder: str = "bert-base-uncased"
-    max_len: int = 50  # L
-    beta_shift: float = 1.0  # β
+    max_len: int = 50  # tokens of a text, L
+    beta_shift: float = 1.0  # β: the shift is at most β times the embedding's length
     dropout: float = 0.5  # behind the gate
     pooler_dropout: float = 0.1
-    align: str = "none"  # or "pool": means of neighbouring steps, to the text's length (M-SENA)
+    align: str = "none"  # "none", or "pool": means of neighbouring steps, to the text's length (M-SENA)
 
     def __post_init__(self) -> None:
         if self.encoder == encoders.NONE:

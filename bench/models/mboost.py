@@ -50,18 +50,18 @@ class Params:
     max_len: int = 50  # word pieces of word-level data; other files bring their own length
     attend_padding: bool = True  # of the text encoder
     scale: str = "batch"  # of audio and vision: "batch", "train" (words.py) or "none"
-    order: str = "conv-transformer"  # or "transformer-conv"
+    order: str = "conv-transformer"  # "conv-transformer" or "transformer-conv": which comes first in a unimodal network
     blocks: str = "mult"  # transformer of the unimodal networks: "mult" or "hkt" (sequence_nets.py)
     layers: tuple[int, ...] = (3, 3, 3)  # of audio, vision, HCF
     heads: tuple[int, ...] = (5, 5, 2)
-    feed_forward: tuple[int, ...] = (256, 128, 128)  # "hkt" only
-    attention_dropout: float = 0.3  # "mult" only
+    feed_forward: tuple[int, ...] = (256, 128, 128)  # hidden width of the feed-forward part, "hkt" only
+    attention_dropout: float = 0.3  # dropout of attention weights, "mult" only
     dropout: float = 0.3  # "mult" only: embedding, feed-forward, residual
     d: int = 120
     width: int = 100  # inside a learner and the contribution network
     loss: str = "mse"  # of the learners, the protocol's own: "mse", "l1" or "bce"
     temperature: float = 1.0  # of the transformation of losses
-    complementary: bool = True
+    complementary: bool = True  # a learner's loss is weighted by what the others lose on the sample; off: equal weights
     lambda_learners: float = 1.0
     lambda_contribution: float = 1.0
 

@@ -40,10 +40,10 @@ class Params:
     """M-SENA's values, CMU-MOSI (it has no others)."""
 
     encoder: str = "none"  # frozen; "none": the feature file's own text features
-    hidden: int = 32  # h, hid_dim
+    hidden: int = 32  # width of the joint representations, h, hid_dim
     steps: int = 50  # max_seq_len: sequences are cut there
     lambda_translate: float = 0.1
-    along: str = "time"  # or "batch": M-SENA's recurrences
+    along: str = "time"  # recurrences run along "time", or along the "batch" (M-SENA)
 
     def __post_init__(self) -> None:
         one_of("mctn", "along", self.along, ("time", "batch"))

@@ -36,35 +36,35 @@ KERNELS = ("mean", "sum")
 class Params:
     """M-SENA's values for MOSI."""
 
-    text_hidden: int = 128  # hidden_dims
-    audio_hidden: int = 32
-    vision_hidden: int = 128
-    memory: int = 64  # memsize
-    attention: int = 32  # NN1
-    candidate: int = 64  # NN2
-    keep: int = 32  # gamma1
-    write: int = 64  # gamma2
+    text_hidden: int = 128  # hidden width of the text's LSTM, hidden_dims[l]
+    audio_hidden: int = 32  # hidden width of the audio's LSTM
+    vision_hidden: int = 128  # hidden width of the vision's LSTM
+    memory: int = 64  # width of the memory, memsize
+    attention: int = 32  # hidden width of the attention over two steps' cells, NN1
+    candidate: int = 64  # hidden width of the network of the memory's candidates, NN2
+    keep: int = 32  # hidden width of the retain gate, gamma1
+    write: int = 64  # hidden width of the update gate, gamma2
     attention_dropout: float = 0.7
     candidate_dropout: float = 0.0
     keep_dropout: float = 0.0
     write_dropout: float = 0.5
-    z_fusion: int = 80  # zy_size
+    z_fusion: int = 80  # width of z_y, zy_size
     z_text: int = 64
     z_audio: int = 80
     z_vision: int = 80
-    f_fusion: int = 64  # fy_size
+    f_fusion: int = 64  # width of f_y, fy_size
     f_text: int = 32
     f_audio: int = 16
     f_vision: int = 64
-    z_fusion_dropout: float = 0.5  # zy_to_fy_dropout
+    z_fusion_dropout: float = 0.5  # dropout between z_y and f_y, zy_to_fy_dropout
     z_text_dropout: float = 0.5
     z_audio_dropout: float = 0.7
     z_vision_dropout: float = 0.5
-    output_dropout: float = 0.0  # fy_to_y_dropout
-    lambda_mmd: float = 100.0  # lda_mmd
-    lambda_text: float = 0.5  # lda_xl
-    lambda_audio: float = 0.01  # lda_xa
-    lambda_vision: float = 0.5  # lda_xv
+    output_dropout: float = 0.0  # dropout between f_y and the prediction, fy_to_y_dropout
+    lambda_mmd: float = 100.0  # weight of the maximum mean discrepancy, lda_mmd
+    lambda_text: float = 0.5  # weight of the text's reconstruction, lda_xl
+    lambda_audio: float = 0.01  # weight of the audio's reconstruction, lda_xa
+    lambda_vision: float = 0.5  # weight of the vision's reconstruction, lda_xv
     kernel: str = "mean"  # exp(-|x - y|^2 / d^2), or "sum": exp(-|x - y|^2 / d)
 
     def __post_init__(self) -> None:

@@ -25,19 +25,19 @@ MODALITIES = ("text", "audio", "vision")
 class Params:
     """M-SENA's values for MOSI. Sizes of the inner networks are those of their hidden layers."""
 
-    text_hidden: int = 256  # hidden_dims[t]
-    audio_hidden: int = 32  # hidden_dims[a]
-    vision_hidden: int = 256  # hidden_dims[v]
-    memory: int = 400  # memsize
-    attention: int = 32  # NN1
+    text_hidden: int = 256  # hidden width of the text's LSTM, hidden_dims[t]
+    audio_hidden: int = 32  # hidden width of the audio's LSTM, hidden_dims[a]
+    vision_hidden: int = 256  # hidden width of the vision's LSTM, hidden_dims[v]
+    memory: int = 400  # width of the memory, memsize
+    attention: int = 32  # hidden width of the attention over two steps' cells, NN1
     attention_dropout: float = 0.2
-    candidate: int = 64  # NN2
+    candidate: int = 64  # hidden width of the network of the memory's candidates, NN2
     candidate_dropout: float = 0.0
-    keep: int = 256  # gamma1
+    keep: int = 256  # hidden width of the retain gate, gamma1
     keep_dropout: float = 0.7
-    write: int = 32  # gamma2
+    write: int = 32  # hidden width of the update gate, gamma2
     write_dropout: float = 0.5
-    output: int = 128  # out
+    output: int = 128  # hidden width of the head, out
     output_dropout: float = 0.0
 
 

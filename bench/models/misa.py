@@ -38,13 +38,13 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    hidden_size: int = 128  # H
+    hidden_size: int = 128  # width of the codes, H
     dropout: float = 0.2  # in the head
     attention_dropout: float = 0.1  # in the transformer layer
     attention_heads: int = 2
-    diff_weight: float = 0.1  # alpha
-    sim_weight: float = 0.3  # beta
-    recon_weight: float = 1.0  # gamma
+    diff_weight: float = 0.1  # weight of the difference loss, alpha
+    sim_weight: float = 0.3  # weight of the similarity loss, beta
+    recon_weight: float = 1.0  # weight of the reconstruction loss, gamma
     lengths: str = "text"  # "text" (reference) or "own": how far audio and vision are read
 
 

@@ -48,12 +48,12 @@ class Params:
     finetune_audio: bool = True
     max_len: int | None = None  # word pieces; None: 96 (MOSI, MOSEI) or 64 (CH-SIMS)
     context: int = 0  # preceding clips, 2 or 0
-    version: str = "v1"
+    version: str = "v1"  # fusion "v1", "v2", "v3" or "cc" (without cross-modal layers), above
     heads: int = 12
     depth: int = 5  # cross-modal layers
     feed_forward: int = 0  # of a cross-modal layer; 0: 4 d
     fusion_layers: int = 3  # of v3 (the Chinese model: 2)
-    fusion_feed_forward: int = 2048  # of v3
+    fusion_feed_forward: int = 2048  # hidden width of the feed-forward part of v3
     hidden: int = 512  # last hidden layer of the head (with context 768)
     dropout: float = 0.3
 

@@ -41,11 +41,11 @@ MODALITIES = ("audio", "text", "vision")
 class Params:
     """The release's values for MOSI; `stage1` makes as many updates as its first 150 epochs."""
 
-    d: int = 256  # D
+    d: int = 256  # width of the experts, D
     depth: int = 4
     heads: int = 2
     dropout: float = 0.5  # of the inputs, the MLPs, the routers and the fusion
-    stage1: int = 8
+    stage1: int = 8  # epochs of stage 1, the experts' own training
     neighbours: int = 0  # utterances of the video that are read with a clip; 0: all
     lambda_others: float = 1.0  # weight of the other utterances' squared error
     first_epochs: str = "complete"  # stage 1 on complete inputs (release), or "missing" as stage 2

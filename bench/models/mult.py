@@ -36,21 +36,21 @@ TOWERS = tuple((target, source) for target in MODALITIES for source in MODALITIE
 class Params:
     """M-SENA's values for MOSI."""
 
-    width: int = 50  # d, dst_feature_dim
-    heads: int = 10  # nheads
+    width: int = 50  # width of the convolved sequences, d, dst_feature_dim
+    heads: int = 10  # attention heads, nheads
     levels: int = 4  # nlevels; a memory encoder has max(levels, 3)
-    text_kernel: int = 5  # conv1d_kernel_size_l
-    audio_kernel: int = 5  # conv1d_kernel_size_a
-    vision_kernel: int = 5  # conv1d_kernel_size_v
+    text_kernel: int = 5  # kernel size of the text's convolution, conv1d_kernel_size_l
+    audio_kernel: int = 5  # kernel size of the audio's convolution, conv1d_kernel_size_a
+    vision_kernel: int = 5  # kernel size of the vision's convolution, conv1d_kernel_size_v
     attention_dropout_text: float = 0.3  # attn_dropout: source text, and the memory encoders
     attention_dropout_audio: float = 0.2  # attn_dropout_a: source audio
     attention_dropout_vision: float = 0.0  # attn_dropout_v: source vision
-    relu_dropout: float = 0.0  # relu_dropout
-    embed_dropout: float = 0.2  # embed_dropout
-    residual_dropout: float = 0.0  # res_dropout
-    output_dropout: float = 0.5  # output_dropout
-    text_dropout: float = 0.5  # text_dropout, on the input features
-    causal: bool = True  # attn_mask
+    relu_dropout: float = 0.0  # dropout inside the feed-forward part
+    embed_dropout: float = 0.2  # dropout of a transformer's input
+    residual_dropout: float = 0.0  # dropout before a residual sum, res_dropout
+    output_dropout: float = 0.5  # dropout in the head
+    text_dropout: float = 0.5  # dropout of the text's input features
+    causal: bool = True  # attention is causal, attn_mask
     position: bool = False  # sinusoidal positions (official code; M-SENA has none)
     last_step: str = "padded"  # "padded" (M-SENA) or "valid"
 

@@ -38,8 +38,8 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    audio_hidden: int = 16  # LSTM width
-    vision_hidden: int = 32
+    audio_hidden: int = 16  # hidden width of the audio's LSTM
+    vision_hidden: int = 32  # hidden width of the vision's LSTM
     audio_out: int = 16  # latent width; text's is the encoder's
     vision_out: int = 32
     audio_dropout: float = 0.0  # after the LSTM

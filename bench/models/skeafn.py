@@ -49,8 +49,8 @@ class Params:
     feed_forward: int = 3072
     dropout: float = 0.1
     words: int = 10  # of a text in its graph, at most
-    lexicon_size: int = 1000
-    standardise: str = "train"
+    lexicon_size: int = 1000  # sentiment words of the lexicon in the knowledge graph, the strongest
+    standardise: str = "train"  # audio and vision by the training split's statistics ("train"), or "none"
 
     def __post_init__(self) -> None:
         one_of("skeafn", "standardise", self.standardise, ("train", "none"))

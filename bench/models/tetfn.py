@@ -43,19 +43,19 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    width: int = 50  # d, dst_feature_dims
-    heads: int = 5  # nheads
+    width: int = 50  # width of the convolved sequences, d, dst_feature_dims
+    heads: int = 5  # attention heads, nheads
     layers: int = 2  # of every encoder but the first of a text-enhanced pair, which has one
     audio_hidden: int = 16
     vision_hidden: int = 64
-    text_kernel: int = 1  # conv1d_kernel_size_l
-    audio_kernel: int = 1  # conv1d_kernel_size_a, vision's too
-    attention_dropout_text: float = 0.1  # attn_dropout: source text, text-enhanced and memory encoders
-    attention_dropout_audio: float = 0.0  # attn_dropout_a
-    attention_dropout_vision: float = 0.1  # attn_dropout_v
+    text_kernel: int = 1  # kernel size of the text's convolution, conv1d_kernel_size_l
+    audio_kernel: int = 1  # kernel size of audio's and vision's convolutions, conv1d_kernel_size_a
+    attention_dropout_text: float = 0.1  # dropout of attention weights: source text, text-enhanced, memory; attn_dropout
+    attention_dropout_audio: float = 0.0  # dropout of attention weights: source audio, attn_dropout_a
+    attention_dropout_vision: float = 0.1  # dropout of attention weights: source vision, attn_dropout_v
     relu_dropout: float = 0.0
     embed_dropout: float = 0.0
-    residual_dropout: float = 0.1  # res_dropout
+    residual_dropout: float = 0.1  # dropout before a residual sum, res_dropout
     post_fusion_dim: int = 64
     post_text_dim: int = 32
     post_audio_dim: int = 32

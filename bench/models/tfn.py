@@ -26,14 +26,14 @@ VERSION = 1
 class Params:
     """M-SENA's values for MOSI."""
 
-    text_hidden: int = 128  # hidden_dims[t]
-    audio_hidden: int = 32  # hidden_dims[a]
-    vision_hidden: int = 128  # hidden_dims[v]
-    text_out: int = 32  # text_out
-    post_fusion: int = 64  # post_fusion_dim
-    audio_dropout: float = 0.3  # dropouts[a]
-    vision_dropout: float = 0.3  # dropouts[v]
-    post_dropout: float = 0.5  # dropouts[post]
+    text_hidden: int = 128  # hidden width of the text's LSTM, hidden_dims[t]
+    audio_hidden: int = 32  # hidden width of the audio's network, hidden_dims[a]
+    vision_hidden: int = 128  # hidden width of the vision's network, hidden_dims[v]
+    text_out: int = 32  # width of the text latent
+    post_fusion: int = 64  # hidden width of the head, post_fusion_dim
+    audio_dropout: float = 0.3  # dropout of the audio features, dropouts[a]
+    vision_dropout: float = 0.3  # dropout of the vision features, dropouts[v]
+    post_dropout: float = 0.5  # dropout of the outer product, dropouts[post]
     output_range: str = "fixed"  # "fixed": 6 sigmoid - 3 (M-SENA); "label": from -bound to bound of the labels
     text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
     include_one: bool = False  # latents handed to a mixer carry the constant 1 (released MS-Mix code)

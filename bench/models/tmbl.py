@@ -53,7 +53,7 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True
     frozen_layers: int = 9  # of the text encoder, counted in 12; its embeddings are trained
-    hidden: int = 256  # H
+    hidden: int = 256  # width of the private and bound vectors, H
     layers: int = 5
     inner: int = 512  # of feed-forward networks
     heads: int = 8
@@ -62,7 +62,7 @@ class Params:
     dropout: float = 0.5
     lambda_diff: float = 0.5
     lambda_sim: float = 0.5
-    along: str = "sample"  # or "batch": the release
+    along: str = "sample"  # the transformers' sequence: a "sample"'s two copies, or the "batch" (release)
     batch_size: int = 64  # rows of a full batch, along "batch" alone
 
     def __post_init__(self) -> None:

@@ -43,15 +43,15 @@ class Params:
     """The release's values."""
 
     encoder: str = "t5-base"
-    adapter: str = "ffn"  # or "parallel", "cross"
+    adapter: str = "ffn"  # adapter behind a feed-forward layer: "ffn", "parallel" or "cross"
     adapted: int = 3  # last blocks of encoder and decoder that have an adapter
     trained: int = 2  # last blocks that are trained
-    adapter_size: int = 64
+    adapter_size: int = 64  # hidden width of the gated network of the adapters "ffn" and "parallel"
     hidden: int = 32  # of the LSTMs, and of the vectors a, v
     cross_width: int = 30
     cross_heads: int = 5
     cross_layers: int = 2  # ours: not known here
-    contrast: bool = False  # info_nce
+    contrast: bool = False  # add the contrastive loss, info_nce
     lambda_contrast: float = 0.5
     permute: bool = False  # the release's exchange of rows
 
