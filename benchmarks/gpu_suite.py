@@ -114,4 +114,5 @@ def projection(run: Run) -> dict[str, Any]:
     return {
         "jobs": len(plan.jobs), "epochs_assumed": EPOCHS, "gpu_hours": round(sum(hours.values()), 1), "by_backbone": sorted_(hours),
         "gpu_hours_by_table": round(sum(table.values()), 1), "by_table": sorted_(table), "steps_per_s": best, "sentences_per_s": max(texts),
+        "of_sizes": "as published" if run.found["rates"].get("batch") == 32 else "tiny: no projection of anything",
     }
