@@ -29,10 +29,12 @@ _USUAL = {  # what settings without a comment of their own mean wherever they oc
     r"attend_padding": "the text encoder attends to padding",
     r"lambda_\w+": "weight of a loss",
 }
+_OF_WHAT = re.compile(r"(of|in|between|behind|before|after|inside|while) ")  # how a comment begins that only narrows a meaning
 
 
 class Field(NamedTuple):
-    """A dataclass field: its default as written, and the comment beside it (or what its name means everywhere)."""
+    """A dataclass field: its default as written (a constant of its file by its value), and the comment beside it, which
+    what the name means everywhere stands in for, or before ("of the head" after "dropout rate")."""
 
     name: str
     default: str
@@ -49,6 +51,15 @@ def fields(path: Path, cls: str = "Params") -> tuple[Field, ...]:
     return tuple(found.values())
 
 
+@lru_cache
+def _constants(path: Path) -> dict[str, str]:
+    """Names that a file gives a plain value, with the value as written."""
+    return {
+        t.id: ast.unparse(n.value) for n in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant) for t in n.targets if isinstance(t, ast.Name)
+    }
+
+
 def _of(path: Path, cls: str) -> Iterator[Field]:
     source = path.read_text(encoding="utf-8")
     body = ast.parse(source).body
@@ -57,6 +68,16 @@ def _of(path: Path, cls: str) -> Iterator[Field]:
         for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
     }
     imported = {a.asname or a.name: (n.module or "", a.name) for n in body if isinstance(n, ast.ImportFrom) for a in n.names}
+    constants = _constants(path)
+
+    def value(default: ast.expr | None) -> str:
+        """A default as written; the name of a constant as its value."""
+        written = ast.unparse(default) if default else ""
+        if written in imported:
+            module, name = imported[written]
+            file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+            return _constants(file).get(name, written) if file.is_file() else written
+        return constants.get(written, written)
 
     def other(node: ast.expr) -> Iterator[Field]:
         """The fields of the class that an expression names: Base, or module.Base."""
@@ -80,7 +101,8 @@ def _of(path: Path, cls: str) -> Iterator[Field]:
                 yield from other(base)
             for f in node.body:
                 if isinstance(f, ast.AnnAssign) and not ast.unparse(f.annotation).startswith("ClassVar"):
-                    default = ast.unparse(f.value) if f.value else ""
-                    name = ast.unparse(f.target)
-                    said = comments.get(f.end_lineno or 0, "") or next((t for p, t in _USUAL.items() if re.fullmatch(p, name)), "")
+                    default, name = value(f.value), ast.unparse(f.target)
+                    usual = next((t for p, t in _USUAL.items() if re.fullmatch(p, name)), "")
+                    said = comments.get(f.end_lineno or 0, "") or usual
+                    said = f"{usual} {said}" if usual and _OF_WHAT.match(said) else said
                     yield Field(name, "{}" if "default_factory=dict" in default else default, said)

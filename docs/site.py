@@ -1,6 +1,11 @@
-"""A hook of the documentation's build: the pages of all methods stand in the navigation, under Methods."""
+"""A hook of the documentation's build: the pages of all methods stand in the navigation, under Methods, and cells of
+tables break where a reader would break them."""
 
+import re
 from pathlib import Path
+
+LONG = r"\S{16,}"  # paths and names that would push a table beyond its page
+NUMBERS = r"<td[^>]*>[\d.,+\u2212\u00b1%e \[\]-]+</td>"  # 0.925 ± 0.022, −0.021 [−0.042, −0.001]
 
 
 def on_config(config):
@@ -15,3 +20,17 @@ def on_config(config):
             if entry.get("Methods") == "methods/index.md":
                 entry["Methods"] = ["methods/index.md", {"Backbones and systems": named("models-")}, {"Mixing": named("mixers-")}]
     return config
+
+
+def on_page_content(html, **_):
+    """Long names in a table may break behind / _ . and =, numbers with their spread never."""
+    def cell(found):
+        if re.fullmatch(NUMBERS, found[0]):
+            return found[0].replace("<td", '<td class="number"', 1)
+        return re.sub(r"(?<=>)[^<>]+(?=<)", lambda text: re.sub(LONG, lambda name: breakable(name[0]), text[0]), found[0])
+
+    return re.sub(r"<td[^>]*>.*?</td>", cell, html, flags=re.S)
+
+
+def breakable(name):
+    return re.sub(r"([/_.=])(?=\w)", r"\1<wbr>", name)

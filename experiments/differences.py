@@ -64,8 +64,8 @@ def page() -> str:
         "those. Every value here is part of the identity of a job, and `--set` changes one of them for a run.",
         "## Where they are not what a source says",
         "\"Base\" is M-SENA's configuration, or the official one of a system that M-SENA does not have. - means that "
-        "the source is silent. Quirks of reference code are in [quirks.md](quirks.md), the rules of training and "
-        "evaluation in [protocol.md](protocol.md).",
+        "the source is silent. Quirks of reference code are in [quirks](quirks.md), the rules of training and "
+        "evaluation in [protocol](protocol.md).",
         _differences(),
         "### Rules",
         _table(_RULE, [[rule[k] for k in _RULE] for rule in toml("differences")["rule"]]),

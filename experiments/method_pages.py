@@ -50,7 +50,7 @@ def _markdown(doc: str) -> str:
     def laid_out(block: str) -> bool:
         return bool(re.search(r"\S {3,}\S", block)) or all(line.startswith("    ") for line in block.splitlines())
 
-    return "\n\n".join(f"```text\n{dedent(b)}\n```" if laid_out(b) else _prose(b) for b in doc.strip("\n").split("\n\n"))
+    return "\n\n".join(f"```text\n{dedent(b)}\n```" if laid_out(b) else _prose(b) for b in doc.strip("\n").split("\n\n") if b)
 
 
 def _prose(block: str) -> str:

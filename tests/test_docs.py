@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import sources
 from bench.experiments import method_pages
 from bench.terminal.arguments import parser
 
@@ -80,11 +81,17 @@ def test_methods_have_whole_titles():
         assert line.endswith("."), line
 
 def test_every_setting_has_a_meaning():
-    """A row of a method page's settings says what the setting does, not only what else it may be."""
+    """A row of a method page's settings says what the setting does, not only what else it may be or what of."""
     for name, text in method_pages.pages().items():
         rows = re.findall(r"^\| `(?:backbone|mixer)\.\w+` \|.*", text, flags=re.M)
-        bare = [row for row in rows if re.search(r"\|\s*(or [^|]*)?\|$", row)]
+        bare = [row for row in rows if re.search(r"\|\s*((or|of|in|between|behind|before|after|inside|while) [^|]*)?\|$", row)]
         assert not bare, f"{name}: {bare[0]}"
+
+
+def test_comments_that_only_narrow_a_meaning_follow_it():
+    found = {f.name: f for f in sources.fields(ROOT / "bench" / "models" / "hkt.py")}
+    assert found["dropout"].comment == "dropout rate of the cross layers and the head"
+    assert found["positions"].default == "5000"  # a constant of another file
 
 
 def test_method_pages_are_those_of_the_code():

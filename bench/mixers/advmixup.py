@@ -39,7 +39,7 @@ class Params:
     alpha: float = 1.0  # α of Beta(α, α)
     xi: float = 1.0  # ξ, weight of the mixed loss
     rho: float = 0.1  # ρ, weight of the penalty on masks far from λ
-    lr: float = 1e-3  # of the mask generators
+    lr: float = 1e-3  # learning rate of the mask generators
     inner_steps: int = 1  # maximisation steps per training step
     hidden: int = 128  # widest hidden layer of a mask generator
     group: bool = True  # latents of one modality are masked together

@@ -34,11 +34,11 @@ VERSION = 2  # 2: with halves, a step that does not mix takes a batch of the usu
 
 @dataclass(frozen=True)
 class Params:
-    protocol: str = "halves"  # "halves" (PowMix Sec. 5.5) or "joint" (MS-Mix Table 4, row 1)
+    protocol: str = "halves"  # pairs and losses: "halves" (PowMix Sec. 5.5) or "joint" (MS-Mix Table 4, row 1)
     alpha: float = 1.0  # α of Beta(α, α), PowMix Sec. 5.5
     ratio: str = "step"  # one λ per "step" or per "pair"
-    weight: float = 1.0  # of the mixed loss in the "joint" protocol
-    criterion: str = "task"  # "task" (the backbone's own) or "mse"
+    weight: float = 1.0  # weight of the mixed loss in the "joint" protocol
+    criterion: str = "task"  # mixed loss: "task" (the backbone's own) or "mse"
     p_mix: float = 1.0  # share of the steps that mix
     start_epoch: int = 1  # first epoch that mixes
 

@@ -70,9 +70,9 @@ _EPS = 1e-8  # ε, Eq. 9
 
 @dataclass(frozen=True)
 class Params:
-    variant: str = "paper"  # "paper" or "release"
+    variant: str = "paper"  # functions of the "paper" or of the "release"
     sass: bool = True  # pairs by similarity; off: a random permutation
-    sig: str = "attention"  # "attention", "linear", "ground-truth" or "off"
+    sig: str = "attention"  # intensities: "attention", "linear", "ground-truth" or "off"
     sal: bool = True  # the alignment loss L_SAL
     delta: float | None = None  # δ; None: 0.2 (Sec. 3.2), in the release 0.4
     alpha: float = 2.0  # α of Beta(α, α), Sec. 4.3
@@ -80,11 +80,11 @@ class Params:
     xi2: float = 0.5  # ξ_2, weight of the alignment loss
     beta: float = 1000.0  # β, scale of the alignment loss, Sec. 3.4
     heads: int = 4  # h; 6 on SIMS
-    mix_loss: str = "eq13"  # "eq13" or "eq14"
-    similarity: str = "cosine"  # "cosine" or "minmax"
-    attend: str = "tokens"  # "tokens" or "batch"
-    salience: str = "abs"  # "abs" or "printed"
-    sal_labels: str = "raw"  # "raw" or "bounded"
+    mix_loss: str = "eq13"  # mixed loss: "eq13" or "eq14"
+    similarity: str = "cosine"  # similarity of a pair: "cosine", or "minmax" scaled (release)
+    attend: str = "tokens"  # what attends: a sample's "tokens", or the samples of the "batch"
+    salience: str = "abs"  # normalised intensity of Eq. 9: "abs" (release) or "printed"
+    sal_labels: str = "raw"  # labels of the alignment loss: "raw", or divided by their bound ("bounded")
     detach_ratios: bool = False  # no gradient to the ratios
     group: bool = True  # latents of one modality share a ratio; off: every latent is a modality
     p_mix: float = 1.0  # share of the steps that mix

@@ -29,7 +29,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Params:
-    n_mixed: int = 256  # n_O
+    n_mixed: int = 256  # mixed rows, n_O
     p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
     alpha_range: tuple[float, float] = (0.5, 2.0)  # α ~ U(0.5, 2), Sec. 3.3
     alpha_per_row: bool = True  # α drawn per row; off: once per step

@@ -44,7 +44,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Params:
-    n_mixed: int | None = 256  # n_O; None: the batch size
+    n_mixed: int | None = 256  # mixed rows, n_O; None: the batch size
     p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
     alpha_range: tuple[float, float] = (0.5, 2.0)  # α_m ~ U(0.5, 2)
     mask_range: tuple[float, float] = (2.0, 4.0)  # P ~ U(2, 4); Fig. 3 varies it
@@ -53,9 +53,9 @@ class Params:
     mask_sharing: bool = True  # one mask for all modalities; off: one each
     dynamic: bool = True  # the mask M; off: none
     label_mixing: bool = True  # Eq. 9; off: the label of the first modality
-    eps: float = 1e-4  # of Eq. 5; ours
-    mask_rows: str = "repair"  # "repair" or "redraw"
-    alpha_per: str = "row"  # "row" or "column"
+    eps: float = 1e-4  # ε of Eq. 5; ours
+    mask_rows: str = "repair"  # rows of the mask without an entry get one ("repair"), or are drawn again ("redraw")
+    alpha_per: str = "row"  # one alpha for each mixed "row", or for each "column", an example
     detach_weights: bool = True  # no gradient through Eq. 5
     clean_plus_mixed: bool = False  # a mixing step trains on clean rows too
     start_epoch: int = 1  # Self-MM: 2 on MOSI, 3 on SIMS and MOSEI (Sec. 5.5)

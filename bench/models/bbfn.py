@@ -41,7 +41,7 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True
     max_len: int = 50
-    frozen_layers: int = 9  # of the text encoder, counted in 12; its embeddings are trained
+    frozen_layers: int = 9  # frozen layers of the text encoder, counted in 12; its embeddings are trained
     width: int = 40  # width of every stream, d
     heads: int = 5
     layers: int = 5

@@ -35,8 +35,8 @@ class Params:
     """M-SENA's values."""
 
     encoder: str = "bert-base-uncased"
-    injection: int = 1  # injection_index: the encoder layer whose input is enhanced
-    scale: float = 8.0  # of the attention scores; 0: 1 / sqrt(d)
+    injection: int = 1  # encoder layer whose input is enhanced, injection_index
+    scale: float = 8.0  # factor of the attention scores; 0: 1 / sqrt(d)
     mask_frames: bool = False  # attend to a clip's own frames alone
     train_embeddings: bool = False  # train the text encoder's embeddings too
     dropout: float = 0.1

@@ -35,10 +35,10 @@ class Params:
 
     encoder: str = "bart-large"
     finetune: bool = True
-    audio_encoder: str = "data2vec-audio-base"  # "none": the file's audio features
+    audio_encoder: str = "data2vec-audio-base"  # audio encoder; "none": the file's audio features
     finetune_audio: bool = True
     max_len: int | None = 88
-    context: int = 0  # preceding clips are not read
+    context: int = 0  # preceding clips; they are not read here
     heads: int = 8
     depth: int = 2
     dropout: float = 0.3

@@ -43,12 +43,12 @@ class Params:
     heads: int = 8
     layers: int = 2
     dropout: float = 0.5
-    temperature: float = 0.5  # of the contrastive loss (NT-Xent)
+    temperature: float = 0.5  # temperature of the contrastive loss (NT-Xent)
     lambda_contrastive: float = 0.1
     lambda_mono: float = 0.01
     unimodal_labels: bool = False  # dissimilar parts learn the labels of the single modality (CH-SIMS)
     retrieval: str = "ranked"  # by the "ranked" similarities, or the first and last of the training set ("release")
-    round_labels: bool = True  # before labels are compared (not on CH-SIMS)
+    round_labels: bool = True  # labels are rounded before they are compared (not on CH-SIMS)
     half: bool = False  # only half of a ranking is searched (CH-SIMS)
     every: int = 2  # epochs between two updates of the tables
     pretrain_text: int = 200  # epochs of the text network alone, in the preparation

@@ -114,26 +114,26 @@ class Params:
     sl: bool = True  # statistical loss
     inter: int = 256  # intermediate dimension, width of Z_m
     fused: int = 512  # width of the fused vector, d_f
-    dropout: float = 0.3  # encoders and decoders
-    head_dropout: float = 0.5  # classifier and unimodal heads
+    dropout: float = 0.3  # dropout of encoders and decoders
+    head_dropout: float = 0.5  # dropout of classifier and unimodal heads
     pooler_dropout: float = 0.1  # dropout of the pooler, from ITHP
-    beta: float = 1.0  # β, Eq. 2
+    beta: float = 1.0  # scale of the shift of the text, β, Eq. 2
     lambda_recon: float = 1.0
     lambda_uni: float = 0.5
     lambda_div: float = 0.1
     lambda_stat: float = 0.1
-    alpha: float = 1.0  # α, Eq. 5
-    eta: float = 0.5  # η, Eq. 6
+    alpha: float = 1.0  # strength of gradient modulation, α, Eq. 5
+    eta: float = 0.5  # factor of c_m where gradients are in conflict, η, Eq. 6
     modulate_from: int = 0  # first epoch with gradient modulation, counted from 0
     modulate_to: int = 25  # last epoch with gradient modulation, counted from 0
-    initial_variance: float | None = None  # of AME; None: softplus(0)
-    pool: str = "mean"  # "mean" or "first"
-    scale: str = "batch"  # "batch" or "train"
+    initial_variance: float | None = None  # variance that AME starts from; None: softplus(0)
+    pool: str = "mean"  # vector of a sequence: "mean" over word pieces, or the "first" position
+    scale: str = "batch"  # min-max scaling: by the "batch", or by the extremes seen in training ("train")
     attend_padding: bool = True
     sample_at_test: bool = False
-    diversity: str = "softmax"  # "softmax" or "gaussian"
-    sl_without_ame: str = "features"  # "features" or "branch"
-    conflict_norm: str = "raw"  # "raw" or "modulated"
+    diversity: str = "softmax"  # entropy of L_div: "softmax" or "gaussian"
+    sl_without_ame: str = "features"  # L_stat without AME: variance of the "features", or a variance "branch" for it alone
+    conflict_norm: str = "raw"  # gradient norm of CP: "raw", before GM scales it, or "modulated"
 
     def __post_init__(self) -> None:
         one_of("cpsl", "pool", self.pool, POOLS)

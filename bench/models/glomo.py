@@ -43,7 +43,7 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True
     d: int = 48  # d_l, width of every vector
-    heads: int = 16  # of all attention
+    heads: int = 16  # attention heads everywhere
     layers: int = 4  # of the audio and vision encoders
     grains: tuple[int, int, int] = (3, 3, 3)  # local maxima of text, audio, vision
     experts: tuple[int, int, int] = (3, 3, 3)  # experts of the mixture of text, audio, vision

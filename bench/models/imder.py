@@ -59,14 +59,14 @@ class Params:
     attention_dropout_vision: float = 0.0
     embed_dropout: float = 0.2
     output_dropout: float = 0.0
-    channels: tuple[int, ...] = (32, 64, 128, 256)  # of the score networks
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # channels of the score networks' levels
     time_embed: int = 256  # width of the score networks' embedding of the diffusion time
     score_heads: int = 8  # attention heads of the score networks
-    groups: tuple[int, ...] = (4, 32)  # of the score networks' group normalisation: at the first level, at the others
+    groups: tuple[int, ...] = (4, 32)  # groups of the score networks' normalisation: at the first level, at the others
     sampling_steps: int = 100  # steps of the reverse diffusion that recovers a missing modality
     blocks: int = 20  # channel-attention blocks of the refinement
     reduction: int = 16  # factor by which channel attention narrows the channels
-    weight: float = 0.1  # of the score and reconstruction losses
+    weight: float = 0.1  # weight of the score and reconstruction losses
     evaluation_draws: str = "fixed"  # sampling in evaluation: the same draws for every clip ("fixed"), or "random" (release)
 
     def __post_init__(self) -> None:

@@ -37,15 +37,15 @@ class Params:
     inter: int = 256  # hidden width of encoders and decoders
     b0: int = 128  # width of b_0
     b1: int = 64  # width of b_1
-    dropout: float = 0.3  # encoders and decoders
+    dropout: float = 0.3  # dropout of encoders and decoders
     head_dropout: float = 0.5  # dropout of the classifier
     pooler_dropout: float = 0.1
     beta_shift: float = 1.0  # factor of Lin(b_1), which is added to the text's states
     beta: float = 8.0  # β, weight of the audio's reconstruction
-    gamma: float = 32.0  # γ, of the vision's
-    lam: float = 0.3  # λ, of the second bottleneck
-    pool: str = "first"  # "first" or "mean"
-    scale: str = "batch"  # "batch" or "train"
+    gamma: float = 32.0  # γ, weight of the vision's reconstruction
+    lam: float = 0.3  # λ, weight of the second bottleneck
+    pool: str = "first"  # vector of a sequence: the "first" position, or the "mean"
+    scale: str = "batch"  # min-max scaling: by the "batch", or by the extremes seen in training ("train")
     attend_padding: bool = True
     sample_at_test: bool = True
 

@@ -46,12 +46,12 @@ class Params:
 
     encoder: str = "bert-base-chinese"
     finetune: bool = True
-    width: int = 128  # d of audio and vision; H = 2 d
+    width: int = 128  # width of audio and vision, d; H = 2 d
     heads: int = 8
     layers: int = 4
     dropout: float = 0.2
-    adapters: tuple[int, ...] = (3, 6, 9, 11)  # of the text encoder, counted in 12 layers
-    own_adapters: tuple[int, ...] = (1, 2, 3)  # of audio and vision
+    adapters: tuple[int, ...] = (3, 6, 9, 11)  # layers of the text encoder that have an adapter, counted in 12
+    own_adapters: tuple[int, ...] = (1, 2, 3)  # layers of audio and vision that have an adapter
     adapter_heads: int = 4
     adapter_dropout: float = 0.1
     fusion_blocks: int = 3  # blocks of the dynamic attention fusion

@@ -29,7 +29,7 @@ class Params:
     rank: int = 3  # rank of the fusion tensor, R
     audio_dropout: float = 0.3  # dropout of the audio features, dropouts[a]
     vision_dropout: float = 0.3  # dropout of the vision features, dropouts[v]
-    train_fusion_weights: bool = False  # the reference never does
+    train_fusion_weights: bool = False  # train the fusion weights and bias; the reference never does
     text_state: str = "padded"  # the LSTM's state after the last step (M-SENA), or after the last "valid" one
     include_one: bool = False  # latents handed to a mixer carry the constant 1 (released MS-Mix code)
 

@@ -41,7 +41,7 @@ class Params:
     relu_dropout: float = 0.3
     res_dropout: float = 0.3
     embed_dropout: float = 0.3
-    last_step: str = "padded"  # index -1 (release), or the last "valid" one
+    last_step: str = "padded"  # "padded": the step of index -1 is read (release); "valid": the last one of the clip
     alpha: float = 0.1  # smoothing of the distance target, (D + alpha) / (gamma + alpha)
     gamma: float = 10.39  # scale of the distance target, the D whose target is 1
     ratio: int = 4  # mismatched triples for each matched one, at most

@@ -65,7 +65,7 @@ class Params:
     lambda_text: float = 0.5  # weight of the text's reconstruction, lda_xl
     lambda_audio: float = 0.01  # weight of the audio's reconstruction, lda_xa
     lambda_vision: float = 0.5  # weight of the vision's reconstruction, lda_xv
-    kernel: str = "mean"  # exp(-|x - y|^2 / d^2), or "sum": exp(-|x - y|^2 / d)
+    kernel: str = "mean"  # kernel of the discrepancy: "mean", exp(-|x - y|^2 / d^2), or "sum", exp(-|x - y|^2 / d)
 
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:

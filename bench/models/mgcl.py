@@ -49,18 +49,18 @@ class Params:
     encoder: str = "albert-base-v2"
     finetune: bool = True
     max_len: int = 50
-    attend_padding: bool = False  # of the text encoder
-    scale: str = "none"  # of audio and vision: "batch", "train" (words.py) or "none"
+    attend_padding: bool = False
+    scale: str = "none"  # min-max scaling of audio and vision: by the "batch", by the "train" split's extremes, or "none"
     order: str = "conv-transformer"  # "conv-transformer" or "transformer-conv": which comes first in a unimodal network
     blocks: str = "mult"  # transformer of the unimodal networks: "mult" or "hkt" (sequence_nets.py)
     layers: tuple[int, ...] = (3, 3, 3)  # of audio, vision, HCF
     heads: tuple[int, ...] = (5, 5, 2)
     feed_forward: tuple[int, ...] = (256, 128, 128)  # hidden width of the feed-forward part, "hkt" only
     attention_dropout: float = 0.3  # dropout of attention weights, "mult" only
-    dropout: float = 0.3  # "mult" only: embedding, feed-forward, residual
+    dropout: float = 0.3  # dropout of embedding, feed-forward and residual, "mult" only
     d: int = 150
     width: int = 100  # inside the head
-    temperature: float = 0.1  # of the contrastive loss
+    temperature: float = 0.1  # temperature of the contrastive loss
     lambda_contrast: float = 0.1
 
     def __post_init__(self) -> None:

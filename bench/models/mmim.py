@@ -39,7 +39,7 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    hidden: int = 16  # d_ah, d_vh: of the LSTMs
+    hidden: int = 16  # hidden width of the LSTMs, d_ah, d_vh
     audio_out: int = 16  # width of x_a, d_aout
     vision_out: int = 16  # width of x_v, d_vout
     projection: int = 128  # width of z, d_prjh
@@ -48,11 +48,11 @@ class Params:
     beta: float = 0.1  # weight of lld and H
     memory: int = 1  # batches that the entropy's memory keeps, mem_size
     bidirectional: bool = True  # the LSTMs of audio and vision read both ways
-    stage1_share: float = 1.0  # of the training batches (MOSEI: 0.5)
+    stage1_share: float = 1.0  # share of the training batches in stage 1 (MOSEI: 0.5)
     log_variance: bool = False  # the bound with its -logvar / 2
     train_entropy: bool = False  # the entropy's projection learns in stage 2
-    audio_hidden: int | None = None  # where it is not `hidden`
-    vision_hidden: int | None = None
+    audio_hidden: int | None = None  # width of the audio's LSTM; None: `hidden`
+    vision_hidden: int | None = None  # width of the vision's LSTM; None: `hidden`
 
 
 class Recurrent(nn.Module):

@@ -48,19 +48,19 @@ class Params:
 
     encoder: str = "none"  # frozen; "none": the feature file's own text features
     inputs: str = "utterance"  # "utterance": means over time, or "sequence": LSTMs and convolutions (above)
-    embedding: int = 128  # of each modality
-    channels: int = 128  # of each of the text's convolutions
+    embedding: int = 128  # width of each modality's embedding
+    channels: int = 128  # channels of each of the text's convolutions
     classifier: tuple[int, ...] = (128, 128)  # hidden widths of perceptrons
     autoencoder: tuple[int, ...] = (256, 128, 64)  # layer widths of an autoencoder, down to its code; the way back mirrors them
-    blocks: int = 5  # of a cascade
+    blocks: int = 5  # autoencoders of a cascade
     dropout: float = 0.5  # dropout in perceptrons
     lambda_mse: float = 4.0
     lambda_cycle: float = 2.0
     share: bool = False  # one cascade for both directions (the original on MSP-IMPROV)
     pretrain: int = 20  # epochs of the fusion model
     clip: float = 5.0  # norm of the gradient of each network by itself; the original: 1
-    target: str = "release"  # of a modality that is there: the embedding of zeros; "zero": 0
-    start: str = "normal"  # of weights of Lin and convolutions: normal(0, 0.02), "kaiming" (the original) or "default"
+    target: str = "release"  # target for a modality that is there: embedding of zeros ("release"), or 0 ("zero")
+    start: str = "normal"  # first weights: "normal"(0, 0.02), "kaiming" (the original) or "default", torch's
     audio_embedding: int | None = None  # width of the audio's embedding; None: `embedding`
     text_embedding: int | None = None  # width of the text's embedding; None: `embedding`
     vision_embedding: int | None = None  # width of the vision's embedding; None: `embedding`

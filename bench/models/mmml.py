@@ -44,7 +44,7 @@ class Params:
 
     encoder: str = "roberta-base"
     finetune: bool = True
-    audio_encoder: str = "data2vec-audio-base"  # "none": the file's audio features
+    audio_encoder: str = "data2vec-audio-base"  # audio encoder; "none": the file's audio features
     finetune_audio: bool = True
     max_len: int | None = None  # word pieces; None: 96 (MOSI, MOSEI) or 64 (CH-SIMS)
     context: int = 0  # preceding clips, 2 or 0

@@ -52,7 +52,7 @@ class Params:
     text_dropout: float = 0.5  # dropout of the text's input features
     causal: bool = True  # attention is causal, attn_mask
     position: bool = False  # sinusoidal positions (official code; M-SENA has none)
-    last_step: str = "padded"  # "padded" (M-SENA) or "valid"
+    last_step: str = "padded"  # "padded": the step of index -1 is read (M-SENA); "valid": the last one of the clip
 
 
 class MulT(Backbone):

@@ -48,7 +48,7 @@ class Params:
     layers: int = 2
     feed_forward: int = 3072
     dropout: float = 0.1
-    words: int = 10  # of a text in its graph, at most
+    words: int = 10  # sentiment words of a text in its graph, at most
     lexicon_size: int = 1000  # sentiment words of the lexicon in the knowledge graph, the strongest
     standardise: str = "train"  # audio and vision by the training split's statistics ("train"), or "none"
 

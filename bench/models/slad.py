@@ -80,7 +80,7 @@ class Params:
 
     encoder: str = "roberta-base"
     finetune: bool = True
-    audio_encoder: str = "data2vec-audio-base"  # "none": the file's audio features
+    audio_encoder: str = "data2vec-audio-base"  # audio encoder; "none": the file's audio features
     finetune_audio: bool = True
     max_len: int | None = None  # word pieces of raw transcripts; None: 96 (MOSI, MOSEI) or 64 (MMML)
     context: int = CONTEXT  # preceding clips, 2 or 0
@@ -99,11 +99,11 @@ class Params:
     depth: int = 1  # cross-modal layers
     dropout: float = 0.3
     head: tuple[int, ...] = (768, 512)  # hidden widths of the prediction head
-    labels: str = "predicted"  # "predicted" or "given"
-    label_scale: str = "bound"  # "bound" or "raw"
-    repel: str = "others"  # "others" or "all"
-    items: str = "labels"  # "labels" or "samples"
-    pairs: str = "sum"  # "sum" or "mean"
+    labels: str = "predicted"  # y of Eq. 7-21: the "predicted" pseudo-labels, or the "given" ones
+    label_scale: str = "bound"  # labels are divided by their "bound", or "raw"
+    repel: str = "others"  # L_rep counts pairs with "others", or "all", a sample's own too
+    items: str = "labels"  # what Eq. 19-21 compare: 2B "labels", or B "samples"
+    pairs: str = "sum"  # losses of an item's pairs: their "sum" or "mean"
 
     def __post_init__(self) -> None:
         one_of("slad", "labels", self.labels, ("predicted", "given"))

@@ -52,10 +52,10 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    frozen_layers: int = 9  # of the text encoder, counted in 12; its embeddings are trained
+    frozen_layers: int = 9  # frozen layers of the text encoder, counted in 12; its embeddings are trained
     hidden: int = 256  # width of the private and bound vectors, H
     layers: int = 5
-    inner: int = 512  # of feed-forward networks
+    inner: int = 512  # hidden width of feed-forward networks
     heads: int = 8
     k: int = 32  # width of queries and keys, all heads together
     out: int = 64  # width of the shared transformer's values

@@ -50,7 +50,7 @@ class Params:
     hidden: int = 32  # of the LSTMs, and of the vectors a, v
     cross_width: int = 30
     cross_heads: int = 5
-    cross_layers: int = 2  # ours: not known here
+    cross_layers: int = 2  # layers of the cross adapter; ours: not known here
     contrast: bool = False  # add the contrastive loss, info_nce
     lambda_contrast: float = 0.5
     permute: bool = False  # the release's exchange of rows

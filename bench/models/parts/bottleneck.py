@@ -39,7 +39,7 @@ class Params:
     relu_dropout: float = 0.3
     res_dropout: float = 0.3
     embed_dropout: float = 0.2
-    last_step: str = "padded"  # index -1 (release), or the last "valid" one
+    last_step: str = "padded"  # "padded": the step of index -1 is read (release); "valid": the last one of the clip
     sample_at_test: bool = True
 
     def __post_init__(self) -> None:
