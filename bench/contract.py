@@ -206,7 +206,7 @@ def _captured(c: Config) -> str:
     one_step(frozen, mixing)()
     reads = host_reads(one_step(frozen, mixing))
     if reads:
-        return f"a step reads the host or depends on values: {next(iter(reads))}"
+        return f"a step reads the host, depends on values or has no fixed order on a GPU: {next(iter(reads))}"
     again, _ = replay(one_step(frozen, mixing))
     for _ in range(2):
         again()

@@ -38,8 +38,11 @@ class Recording:
         with _Recorder() as tape:
             work()
         self.calls, self.fresh, self.replays = tape.calls, True, 0
+        self.spoiled = False  # a state of the generators that it knows took part in a capture that failed
 
     def replay(self) -> None:
+        if self.spoiled:
+            raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
         self.replays += 1
         if self.fresh:
             self.fresh = False
@@ -61,9 +64,13 @@ class Emulated(Graphs):
     def __init__(self, refuse: tuple[str, ...] = ()) -> None:
         Eager.__init__(self, "cpu")
         self.captured, self._seen, self.refuse, self.drawing = {}, {}, refuse, []
+        self.made: list[Recording] = []
 
     def context(self):
         return nullcontext()
+
+    def finish(self):
+        pass
 
     def _drawing(self, generators):
         return self.drawing
@@ -74,5 +81,8 @@ class Emulated(Graphs):
 
     def _capture(self, work, generators):
         if self._key[0] in self.refuse:
+            for recording in self.made:
+                recording.spoiled = True
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        return Recording(work)
+        self.made.append(Recording(work))
+        return self.made[-1]

@@ -96,3 +96,11 @@ def test_a_frozen_step_sees_the_corruption_of_its_own_epoch(kind):
         again()
         found.append(frozen.sums["total"].clone())
     assert torch.equal(torch.stack(found), torch.stack(losses[3:]))
+
+
+def test_an_operation_without_a_deterministic_form_on_a_gpu_is_found():
+    """A job that takes one begins again and is never the same twice there."""
+    x = torch.randn(2, 3, 9, requires_grad=True)
+    found = host_reads(lambda: torch.nn.functional.adaptive_max_pool1d(x, 3).sum().backward())
+    assert len(found) == 1 and "adaptive_max_pool2d_backward" in next(iter(found))
+    assert host_reads(lambda: x.cumsum(2)) and not host_reads(lambda: (x > 0).cumsum(2))

@@ -6,6 +6,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.job import JobTimeout, run, running
+from bench.launch import company
 from bench.launch.company import MOST, Admission, Company, Member
 from bench.launch.local import SEATS
 from bench.launch.process import Worker
@@ -113,6 +114,82 @@ def test_a_member_that_waits_has_no_turn_until_what_it_waits_for_is_ready():
     member.turn()
     member.deadline = 0.0  # one that is over does not wait for anything
     assert not member.turn() and type(taken[1]).__name__ == "JobTimeout"
+
+
+def test_a_fault_of_the_device_while_a_member_waits_is_met_in_its_turn():
+    """There it is recorded as every other fault; outside it would end the process without a word."""
+    class Fetch:
+        def ready(self):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def turns():
+        fetch = Fetch()
+        yield fetch
+        try:
+            fetch.ready()
+        except RuntimeError as e:
+            return str(e)
+
+    ended = []
+    member = Member("a", turns(), torch.device("cpu"), lambda result, error: ended.append((result, error)))
+    assert member.turn() and not member.turn()
+    assert ended == [("CUDA error: an illegal memory access was encountered", None)]
+
+
+def test_what_ended_jobs_held_is_given_back_before_a_job_is_turned_away(monkeypatch):
+    """A graph's memory serves no other job, yet counts as taken: without that a long run would end one job at a time."""
+    gib, left = 2**30, [Task(j, "") for j in JOBS * 3]
+
+    class Line:
+        """A seat: every answer brings the next task."""
+
+        def __init__(self):
+            self.waiting = []
+
+        def recv(self):
+            if not left:
+                raise EOFError
+            return left.pop(0)
+
+        def send(self, message):
+            pass
+
+    device = {"cached": 0, "emptied": 0}
+
+    def memory():
+        used = len(under_way) * gib + device["cached"]
+        return 4 * gib - used, used
+
+    def empty():
+        device.update(cached=0, emptied=device["emptied"] + 1)
+
+    under_way, most = set(), []
+
+    class Short:
+        """Two turns, and its memory stays with the process."""
+
+        handed = True
+
+        def __init__(self, connection):
+            self.left = 2
+            under_way.add(self)
+
+        def turn(self):
+            most.append(len(under_way))
+            self.left -= 1
+            if not self.left:
+                under_way.remove(self)
+                device["cached"] += gib
+            return bool(self.left)
+
+    monkeypatch.setattr(company, "_LISTEN", 1)
+    monkeypatch.setattr(company, "wait", lambda connections, timeout: list(connections))
+    monkeypatch.setattr(company, "_member", lambda c, task, device: Short(c))
+    monkeypatch.setattr(company, "_memory", memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty)
+    company.serve([Line() for _ in range(MOST)], "0")
+    assert not left and device["emptied"] >= 2
+    assert max(most) == 3 and most[-6:].count(1) < 6, "no fewer at the end than in the beginning"
 
 
 def test_a_company_has_at_least_one_member():

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bench.errors import BenchError
 from bench.interpreter import command
@@ -159,11 +160,17 @@ def test_who_starved_runs_again_alone_and_who_is_elsewhere_is_asked_again(tmp_pa
     assert len(said) == 3 and "out of memory; it will run again with its device for itself" in said[0]
 
 
+ACCELERATOR = getattr(torch, "AcceleratorError", RuntimeError)  # of torch from 2.8
+
+
 @pytest.mark.parametrize(("error", "again", "spent"), [
     (MemoryError(), True, False), (RuntimeError("CUDA error: an illegal memory access was encountered"), True, True),
     (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True, False), (RuntimeError("shapes differ"), False, False),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True, False),
     (BenchError("training diverged"), False, False),
+    (ACCELERATOR("CUDA error: out of memory"), True, False),  # of a graph, or of the host's pinned memory
+    (ACCELERATOR("CUDA error: unspecified launch failure"), True, True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True, False),
 ])
 def test_running_out_of_memory_is_a_failure_only_when_alone(tmp_path, monkeypatch, error, again, spent):
     def fail(job, store, *arguments, on, **more):

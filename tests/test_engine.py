@@ -10,6 +10,7 @@ from bench import selftest
 from bench.matrix import Job
 from bench.train import optim
 from bench.train.capturable import as_on_gpu
+from bench.train.engine import leave_pool
 from tests.emulated import Emulated
 from tests.golden import SMALLER, cell_config, cells
 
@@ -102,8 +103,59 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_why(refused, as_a_gpu, mo
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
     eager, graphs = both(monkeypatch, config("lmf", "msmix", accumulate=2), Emulated((refused,)))
     assert graphs.engine.reason == f"{refused} cannot be captured: RuntimeError: operation not permitted when stream is capturing"
-    assert graphs.engine.facts()["engine"] == ("graph" if refused == "validation batch" else "eager")
+    assert graphs.engine.facts() == {"engine": "eager", "engine_reason": graphs.engine.reason, "graphs": 0}
+    assert bool(graphs.engine.made) == (refused == "validation batch"), "what was captured before is given up"
     assert_the_same(eager, graphs)
+
+
+def test_a_time_limit_that_strikes_in_a_capture_ends_the_job(as_a_gpu, monkeypatch):
+    """It is no refusal, after which the job would run on without a limit."""
+    from bench.job import JobTimeout
+
+    class Struck(Emulated):
+        def _capture(self, work, generators):
+            raise JobTimeout("ran past --timeout 1 s")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    engine = Struck()
+    engine.drawing = [Drawn()]
+    with pytest.raises(JobTimeout, match="ran past --timeout 1 s"):
+        both(monkeypatch, config("lmf", "none"), engine)
+    assert engine.drawing[0].given is not None, "other jobs go on drawing from it"
+
+
+class Allocator:
+    """torch._C's pools of captures: entered by a capture, left by its end or by hand; a version's name for leaving."""
+
+    def __init__(self, name):
+        self.holds, self.users = {(0, 7)}, {(0, 7): 1}
+        setattr(self, name, self._end)
+
+    def _end(self, device, pool):
+        if pool not in self.holds:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.holds.remove(pool)
+
+    def _cuda_releasePool(self, device, pool):
+        self.users[pool] -= 1
+
+
+@pytest.mark.parametrize("name", ["_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"])
+def test_a_capture_that_could_not_be_ended_gives_its_pool_back_once(name, monkeypatch):
+    allocator = Allocator(name)
+    monkeypatch.setattr(torch, "_C", allocator)
+    leave_pool(0, (0, 7))
+    assert not allocator.holds and allocator.users == {(0, 7): 0}
+    leave_pool(0, (0, 7))  # `capture_end` came as far as that: the graph gives it back itself
+    assert allocator.users == {(0, 7): 0}
+
+
+def test_a_training_ends_when_the_device_has_done_it(as_a_gpu, monkeypatch):
+    """Its stream is waited for once, after the selected weights are in place: they may be read on any other."""
+    found = []
+    monkeypatch.setattr(Emulated, "finish", lambda self: found.append(len(self.captured)))
+    both(monkeypatch, config("lmf", "none"))
+    assert len(found) == 1 and found[0]
 
 
 def test_jobs_in_company_replay_their_own_graphs_and_draws(tmp_path, monkeypatch):

@@ -132,6 +132,42 @@ def test_a_model_that_cannot_be_vmapped_runs_point_by_point():
     assert s.losses(points).tolist() == pytest.approx([2.0, 4.5]) and not s.batched
 
 
+def test_points_that_do_not_fit_beside_other_jobs_are_taken_in_smaller_chunks(monkeypatch):
+    s, asked, real = quadratic([2.0, 3.0]), [], Surface._together
+
+    def crowded(self, points):
+        asked.append(len(points))
+        if len(points) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, points)
+
+    monkeypatch.setattr(Surface, "_together", crowded)
+    points = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).repeat(4, 1)
+    s.chunk = 5
+    assert s.losses(points).tolist() == pytest.approx([2.0, 4.5] * 4) and s.batched
+    assert asked == [5, 2, 2, 1, 2, 1] and s.chunk == 2
+    monkeypatch.setattr(Surface, "_together", lambda self, points: crowded(self, points.repeat(3, 1)))
+    with pytest.raises(torch.OutOfMemoryError):  # not even one: whoever runs the measure runs it again alone
+        s.losses(points)
+
+
+def test_a_job_that_trained_leniently_is_measured_leniently(trained, tmp_path, monkeypatch):
+    """A model that has no deterministic form on its GPU has none in evaluation either."""
+    from bench.measure import trained as module
+
+    store, job = trained
+    seen = []
+    monkeypatch.setattr(module, "determinism", lambda lenient: seen.append(lenient))
+    restore(job, store)
+    assert not seen
+    other = Store(tmp_path)
+    run(job, other, keep=("checkpoint",))
+    path = other.folder(job) / "env.json"
+    write_json(path, {**read_json(path), "not_deterministic": "an_operation"})
+    restore(job, Store(tmp_path))
+    assert seen == [True]
+
+
 @pytest.mark.parametrize("samples", [None, 20])
 def test_the_centre_is_the_stored_loss(trained, samples):
     store, job = trained

@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.models import lmf, mult, tfn
 from bench.models.base import Inputs
 from bench.models.parts import outer
-from bench.models.parts.layers import dropout, prepend_one, sinusoid
+from bench.models.parts.layers import dropout, local_maxima, prepend_one, sinusoid
 from bench.models.parts.lstm import LSTM, unroll, use_unrolled
 from bench.models.parts.towers import Fold, Towers
 
@@ -421,3 +421,13 @@ def test_unusable_parameters_are_named_in_one_line(build_it, words):
     with pytest.raises(BenchError, match=words) as error:
         build_it()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("steps", "n"), [(100, 3), (7, 3), (3, 3), (50, 4), (2, 3), (1, 3), (5, 7)])
+def test_local_maxima_are_adaptive_poolings_with_its_gradient_bit_for_bit(steps, n):
+    x = torch.randn(4, 6, steps, generator=torch.Generator().manual_seed(n)).relu().requires_grad_()  # zeros tie
+    weight = torch.randn(4, 6, n, generator=torch.Generator().manual_seed(steps))
+    pooled, ours = torch.nn.functional.adaptive_max_pool1d(x, n), local_maxima(x, n)
+    assert torch.equal(pooled, ours)
+    wanted, found = (torch.autograd.grad((v * weight).sum(), x)[0] for v in (pooled, ours))
+    assert torch.equal(wanted, found)

@@ -6,10 +6,14 @@ import torch
 
 from bench.data.dataset import load
 from bench.data.resident import Resident
+from bench.matrix import Job
 from bench.mixers import advmixup, manifold
 from bench.train.loop import planned
+from bench.train.probe import gradient_norms
 from bench.train.protocol import Protocol
 from bench.train.step import noiseless
+from bench.tryout import one_step, stepper
+from tests.golden import cell_config
 
 DIMS = {"text": (8,), "audio": (4,)}
 
@@ -63,6 +67,50 @@ def test_the_inner_pass_of_an_adversary_moves_no_stream_and_no_running_mean():
     assert any(not torch.equal(a, b) for a, b in zip(masks, mix.parameters()))
     assert torch.equal(before, torch.get_rng_state()) and torch.equal(mean, fusion[1].running_mean)
     assert fusion.training and all(m.training for m in fusion)
+
+
+def as_cudnn(monkeypatch):
+    """Recurrent layers whose pass in evaluation mode cannot be differentiated, as cuDNN has them."""
+    real = torch.nn.LSTM.forward
+
+    def forward(self, *arguments):
+        out = real(self, *arguments)
+        if out[0].requires_grad and not self.training:
+            def refuse(gradient):
+                raise RuntimeError("cudnn RNN backward can only be called in training mode")
+            out[0].register_hook(refuse)
+        return out
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", forward)
+
+
+@pytest.mark.parametrize("mixer", ["msmix", "advmixup"])
+def test_a_fusion_network_that_recurs_can_be_differentiated_without_its_noise(mixer, monkeypatch):
+    """MCTN: AdvMixUp's inner step and the probe of MS-Mix's losses go through its LSTM in what is else evaluation mode."""
+    steps = stepper(Job(cell_config("mctn", mixer).with_(fraction=0.3), 1111))
+    model = steps.model
+    model.eval()
+    batch = steps.data.batch("train", torch.arange(4))
+
+    def gradients():
+        return gradient_norms(model, steps.mixer.eval(), batch, steps.task, torch.Generator().manual_seed(0))
+
+    plain = gradients()
+    as_cudnn(monkeypatch)
+    assert all(torch.equal(v, plain[k]) for k, v in gradients().items()) and not any(m.training for m in model.modules())
+    with pytest.raises(RuntimeError, match="training mode"):
+        model(batch).prediction.sum().backward()
+    model.train(), steps.mixer.train()
+    before = {m: m.training for m in model.modules()}
+    one_step(steps, True)()
+    assert before == {m: m.training for m in model.modules()} and before[model.lstm]
+
+
+def test_a_layer_that_drops_out_by_itself_stays_quiet():
+    rnn = torch.nn.LSTM(3, 3, num_layers=2, dropout=0.5)
+    with noiseless(rnn):
+        assert not rnn.training
+    assert rnn.training
 
 
 def test_masks_follow_their_generators_under_autocast():

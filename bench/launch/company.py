@@ -11,7 +11,7 @@ A fault on the device ends everybody in the process. Whoever runs companies runs
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -71,8 +71,10 @@ class Member:
 
     def turn(self) -> bool:
         """Take one turn; whether the job goes on."""
-        if self.waits is not None and not self.waits.ready() and time.monotonic() <= self.deadline:
-            return True
+        if self.waits is not None and time.monotonic() <= self.deadline:
+            with suppress(RuntimeError):  # a fault of the device, which the job meets in its turn
+                if not self.waits.ready():
+                    return True
         try:
             self.random = self.random or _Random(self.device)
             with self.random.in_place(), self.engine.context() if self.engine else nullcontext():
@@ -125,6 +127,7 @@ def serve(connections: list[Connection], device: str) -> None:
     held: dict[Connection, Any] = {}  # tasks that have not been let in
     admission = Admission() if device and len(connections) >= MOST else None
     rounds, said = 0, time.monotonic()
+    ended = False  # a member has, since the process gave back what ended ones had held
     while connections:
         rounds += 1
         if not under_way or rounds % _LISTEN == 0:
@@ -135,6 +138,9 @@ def serve(connections: list[Connection], device: str) -> None:
                 except (EOFError, OSError):
                     connections.remove(c)
             for c in list(held):
+                if admission is not None and ended and scarce(len(under_way), *_memory()):
+                    torch.cuda.empty_cache()  # a graph's memory serves no other job and stays with the process till then
+                    ended = False
                 if admission is None or admission.another(len(under_way), *_memory()):
                     under_way[c] = _member(c, held.pop(c), device)
             if time.monotonic() - said > _PATIENCE:
@@ -145,6 +151,7 @@ def serve(connections: list[Connection], device: str) -> None:
         for c, member in list(under_way.items()):
             if not member.turn():
                 del under_way[c]
+                ended = True
             elif admission is not None and member.handed:
                 admission.turn()
 
@@ -152,6 +159,11 @@ def serve(connections: list[Connection], device: str) -> None:
 def _memory() -> tuple[int, int]:
     """(free bytes of the GPU, bytes this process holds)."""
     return torch.cuda.mem_get_info()[0], torch.cuda.memory_reserved()
+
+
+def scarce(under_way: int, free: int, used: int) -> bool:
+    """Whether one more job like those under way may not fit. free, used: as of `_memory`."""
+    return bool(under_way) and free < 1.3 * used / under_way
 
 
 _LISTEN = 64  # rounds of turns between two looks at what has come in
@@ -192,7 +204,7 @@ class Admission:
     def another(self, under_way: int, free: int, used: int) -> bool:
         """free, used: bytes of the device; used by this process."""
         now = self._clock()
-        if under_way and free < 1.3 * used / under_way:
+        if scarce(under_way, free, used):
             return False
         if under_way >= self.full:
             return False

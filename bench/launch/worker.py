@@ -182,8 +182,8 @@ def _time_limit(
         limit(None)
 
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-_GPU_BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert", "illegal memory access")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "STATUS_ALLOC_FAILED", "ALLOCATION_FAILED")
+_GPU_BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "device-side assert", "illegal memory access")
 
 
 def _starved(e: BaseException) -> tuple[bool, bool]:

@@ -51,12 +51,20 @@ class Surface:
 
     @torch.no_grad()
     def _chunk_losses(self, points: Tensor) -> Tensor:
+        if len(points) > self.chunk:
+            return self.losses(points)
         if self.batched:
             try:
                 return self._together(points)
+            except torch.OutOfMemoryError:  # jobs beside it may hold what the budget counts on
+                if len(points) == 1:
+                    raise
+                self.chunk = len(points) // 2
             except (RuntimeError, NotImplementedError, ValueError):  # an operator that has no batching rule
                 self.batched, self.chunk = False, 1
                 self.shared = []
+        if len(points) > self.chunk:
+            return self.losses(points)
         return torch.stack([self._alone(float(a), float(b)) for a, b in points])
 
     def _together(self, points: Tensor) -> Tensor:

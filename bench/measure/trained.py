@@ -16,6 +16,7 @@ from bench.matrix import Job
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone
 from bench.store import DONE, Store
+from bench.train.engine import determinism
 from bench.train.protocol import Protocol
 
 
@@ -60,6 +61,8 @@ def restore(job: Job, store: Store, data_dir: str | Path | None = None, device: 
     settle(device)
     if store.status(job) != DONE:
         raise BenchError(f"{store.folder(job)} holds no finished job; run it first")
+    if store.entry(job).env.get("not_deterministic"):  # its training needed such an operation (bench/job.py)
+        determinism(lenient=True)
     if not store.checkpoint(job).exists():
         raise BenchError(f"no weights in {store.folder(job)}; `bench run` of the figure's artefact trains the job again")
     dataset = load(job.config.dataset, job.config.features, data_dir)

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.models.base import Batch, Encoded, Group, Inputs, Latents, Output
+from bench.models.parts.layers import local_maxima
 from bench.models.parts.moe import GATE_CDF_MEAN, Mixture, MixtureOfExperts
 from bench.models.parts.text import BIAS_AND_NORM, Hidden, TextBackbone
 from bench.models.parts.towers import Fold, Towers
@@ -128,7 +128,7 @@ class Model(TextBackbone):
         latents, side = {}, {}
         for m in MODALITIES:  # steps[m] is (B, d, T)
             coarse = self.text_coarse(hidden.last[:, 0]) if m == "text" else steps[m].amax(2)
-            grains = F.adaptive_max_pool1d(steps[m], self.grains[m])  # (B, d, grains)
+            grains = local_maxima(steps[m], self.grains[m])  # (B, d, grains)
             mixture: Mixture = self.mixtures[m](grains.flatten(1), noise and noise[m])
             latents |= {f"coarse_{m}": coarse, f"fine_{m}": mixture.value}
             side |= {f"grains_{m}": grains} | {f"{k}_{m}": getattr(mixture, k) for k in ("gates", "load", "balance")}

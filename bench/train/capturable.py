@@ -22,11 +22,19 @@ _HOST = (  # operations whose result, or its shape, the host has to know
     "_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default", "bincount",
     "repeat_interleave.Tensor", "_assert_async",
 )
+_UNORDERED = (  # operations that add up in no fixed order on a GPU: torch has no deterministic form of them there
+    "adaptive_max_pool2d_backward", "adaptive_max_pool3d_backward", "_adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool3d_backward", "avg_pool3d_backward", "max_pool3d_with_indices_backward", "max_unpool",
+    "fractional_max_pool", "upsample_linear1d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward",
+    "upsample_trilinear3d_backward", "reflection_pad1d_backward", "reflection_pad2d_backward",
+    "grid_sampler_2d_backward", "grid_sampler_3d_backward", "nll_loss2d", "_ctc_loss_backward", "aten.kthvalue", "aten.median.dim", "aten.put", "aten.histc",
+)
 _ROOT = Path(__file__).parents[2]
 
 
 class HostReads(TorchDispatchMode):
-    """Counts what a capture would stumble over: `found`, "operation at file:line" -> times.
+    """Counts what a capture, or a training by deterministic algorithms, would stumble over: `found`, "operation at
+    file:line" -> times.
 
     made: report tensors that are made on the host in the step too (torch.tensor([...]) is a copy to the device there).
     """
@@ -40,6 +48,8 @@ class HostReads(TorchDispatchMode):
         name = str(func)
         if any(h in name for h in _HOST) or self._made and "lift_fresh" in name:
             self._note(name)
+        if any(u in name for u in _UNORDERED) or "aten.cumsum" in name and args[0].is_floating_point():
+            self._note(f"{name}, which has no deterministic form on a GPU,")
         if "index.Tensor" in name or "index_put" in name:
             if any(isinstance(a, Tensor) and a.dtype == torch.bool for a in args[1] or ()):
                 self._note(f"{name} by a mask")

@@ -6,7 +6,8 @@ training too and nothing has to be put back. The name says everything that the h
 name is the same sequence of kernels on the same addresses. The engine never changes a number: a graph launches the
 kernels that eager execution launches, with the same draws.
 
-Where a capture fails, the work runs eagerly from then on and `reason` says why.
+Where a capture fails, all work runs eagerly from then on and `reason` says why: what was captured before was registered
+with states of the generators that the failure has spoiled (`renew`), and is given up.
 """
 
 import gc
@@ -46,6 +47,9 @@ class Eager:
         """What a training's work must run under."""
         determinism(self.lenient)
         return nullcontext()
+
+    def finish(self) -> None:
+        """The training is over: what it leaves may be read from anywhere."""
 
     def run(self, key: Hashable, work: Work, generators: Sequence[torch.Generator] = ()) -> bool:
         """Run `work`; whether it was a replay, of which Python has seen nothing. generators: those that it draws from,
@@ -87,6 +91,9 @@ class Graphs(Eager):
         finally:
             torch.cuda.set_stream(outside)
 
+    def finish(self) -> None:
+        self.stream.synchronize()  # streams of this kind wait for no other, nor is one waited for
+
     def run(self, key: Hashable, work: Work, generators: Sequence[torch.Generator] = ()) -> bool:
         graph = self.captured.get(key)
         if graph is not None:
@@ -112,6 +119,9 @@ class Graphs(Eager):
             first = str(e).splitlines()[0] if str(e) else ""
             self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
             torch.cuda.synchronize(self.device)
+            self.captured.clear()  # they would go on drawing from the states of before, and could not
+            if isinstance(e, BenchError):  # a time limit that struck here, or what is wrong with the work itself
+                raise
             work()
             return False
         self.captured[key] = graph
@@ -132,24 +142,27 @@ class Graphs(Eager):
         gc.disable()  # what is freed in a capture must be its own
         self.stream.synchronize()
         try:
-            # other jobs of the process may go on meanwhile: only this thread's calls count as part of the capture
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
+                # other jobs of the process may go on meanwhile: only this thread's calls count as part of the capture
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 work()
             except BaseException:
                 with suppress(Exception):  # the first error is the one that says something
                     graph.capture_end()
-                with suppress(Exception):  # where it failed, memory still goes to the pool of the graph
-                    torch._C._cuda_endAllocateToPool(self.device.index or 0, self._pool)
+                leave_pool(self.device.index or 0, self._pool)
                 raise
-            graph.capture_end()
+            try:
+                graph.capture_end()
+            except BaseException:
+                leave_pool(self.device.index or 0, self._pool)
+                raise
         finally:
             if collecting:
                 gc.enable()
         return graph
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "engine": "eager" if self.reason and not self.captured else "graph", "graphs": len(self.captured)}
+        return {**super().facts(), "engine": "eager" if self.reason else "graph", "graphs": len(self.captured)}
 
 
 def renew(generator: torch.Generator, state: Tensor) -> None:
@@ -158,6 +171,15 @@ def renew(generator: torch.Generator, state: Tensor) -> None:
     fresh = torch.Generator(generator.device)
     fresh.set_state(state)
     generator.graphsafe_set_state(fresh)
+
+
+def leave_pool(device: int, pool: Any) -> None:
+    """End a capture's hold of its memory pool where `capture_end` has failed before that: memory would go on being looked
+    for there, and none of the process's caches could be emptied. Nothing where it came that far."""
+    end = getattr(torch._C, "_cuda_endAllocateToPool", None) or getattr(torch._C, "_cuda_endAllocateCurrentStreamToPool", None)
+    with suppress(Exception):
+        end(device, pool)  # raises where the pool is not held
+        torch._C._cuda_releasePool(device, pool)  # a graph that was never made does not give it back
 
 
 def _name(key: Hashable) -> str:

@@ -19,6 +19,7 @@ from bench.data.resident import Resident
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone
 from bench.train.engine import Eager
+from bench.train.step import noiseless
 
 Task = Callable[[Tensor, Tensor], Tensor]
 
@@ -67,10 +68,12 @@ def gradient_norms(
         latents = model.encode(batch).latents
     latents = {k: v.detach().requires_grad_() for k, v in latents.items()}
     mixed = mixer.mix(latents, batch["label"], generator)
-    mixture = model.fuse(mixed.latents).prediction
+    with noiseless(model):
+        mixture = model.fuse(mixed.latents).prediction
+        clean = model.fuse(latents).prediction if mixed.clean_weight else None
     losses = {"mixed": mixed.mixed_weight * (mixed.loss(mixture) if mixed.loss else task(mixture, mixed.targets))}
-    if mixed.clean_weight:
-        losses["task"] = mixed.clean_weight * task(model.fuse(latents).prediction, batch["label"])
+    if clean is not None:
+        losses["task"] = mixed.clean_weight * task(clean, batch["label"])
     return {name: _norm(loss, list(latents.values())) for name, loss in {**losses, **mixed.losses}.items()}
 
 

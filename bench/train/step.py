@@ -35,15 +35,18 @@ def criterion(p: Protocol) -> Task:
 @contextmanager
 def noiseless(model: nn.Module) -> Iterator[None]:
     """The model without dropout and with its stored batch statistics, whatever `train` says of its parts: a pass in
-    here moves neither the stream of dropout nor any running mean."""
-    modules = [m for m in model.modules() if m.training]
+    here moves neither the stream of dropout nor any running mean. It can be differentiated: recurrent layers are in
+    training mode, the only one that cuDNN differentiates, unless they drop out by themselves; nothing else of them
+    depends on it."""
+    wanted = {m: isinstance(m, nn.RNNBase) and not (m.dropout and m.num_layers > 1) for m in model.modules()}
+    modules = [m for m, training in wanted.items() if m.training != training]
     for m in modules:
-        m.training = False
+        m.training = wanted[m]
     try:
         yield
     finally:
         for m in modules:
-            m.training = True
+            m.training = not wanted[m]
 
 
 def step_losses(

@@ -78,6 +78,15 @@ def pool_steps(x: Tensor, steps: int) -> Tensor:
     return filled.unflatten(1, (steps, size)).mean(2)
 
 
+def local_maxima(x: Tensor, n: int) -> Tensor:
+    """[B, d, T] -> [B, d, n]: the greatest of each of n spans of steps, the k-th from floor(k T / n) to before
+    ceil((k + 1) T / n), as torch's adaptive pooling has them. That has no deterministic gradient on a GPU; this one adds
+    up in the same order."""
+    T = x.shape[2]
+    spans = [x[..., k * T // n : -(-(k + 1) * T // n)].max(2).values for k in reversed(range(n))]
+    return torch.stack(spans[::-1], 2)
+
+
 def filled_steps(x: Tensor) -> Tensor:
     """Number of steps [B] up to the last one with a non-zero feature, of x [B, T, d]."""
     order = torch.arange(1, x.shape[1] + 1, device=x.device)
