@@ -10,7 +10,7 @@ from bench.launch import company
 from bench.launch.company import MOST, Admission, Company, Member
 from bench.launch.local import SEATS
 from bench.launch.process import Worker
-from bench.launch.worker import Task
+from bench.launch.worker import AGAIN, Task
 from bench.store import Store
 from bench.train.engine import Eager
 from tests.test_job import files, job
@@ -134,6 +134,26 @@ def test_a_fault_of_the_device_while_a_member_waits_is_met_in_its_turn():
     member = Member("a", turns(), torch.device("cpu"), lambda result, error: ended.append((result, error)))
     assert member.turn() and not member.turn()
     assert ended == [("CUDA error: an illegal memory access was encountered", None)]
+
+
+@pytest.mark.parametrize(("error", "status", "spent"), [
+    ("CUDA error: out of memory", AGAIN, False), ("CUDA error: unspecified launch failure", AGAIN, True), ("shapes differ", "failed", False),
+])
+def test_a_job_that_finds_its_device_full_before_its_first_turn_runs_again_alone(error, status, spent, monkeypatch, tmp_path):
+    def full(device):
+        raise RuntimeError(error)
+
+    class Line:
+        def __init__(self):
+            self.said = []
+
+        def send(self, message):
+            self.said.append(message)
+
+    monkeypatch.setattr(company, "_Random", full)
+    line = Line()
+    assert not company._member(line, Task(JOBS[0], str(tmp_path)), "").turn()
+    assert [(o.status, o.error, o.spent) for o in line.said] == [(status, f"RuntimeError: {error}", spent)]
 
 
 def test_what_ended_jobs_held_is_given_back_before_a_job_is_turned_away(monkeypatch):

@@ -171,14 +171,14 @@ _PATIENCE = 30.0  # seconds between two signs of life for a task that waits
 
 
 def _member(connection: Connection, task: Any, device: str) -> Member:
-    from bench.launch.worker import Outcome, task_turns
+    from bench.launch.worker import failure, task_turns
 
     def limit(seconds: float | None) -> None:
         connection.send(seconds)
         member.deadline = math.inf if seconds is None else time.monotonic() + seconds
 
     def done(outcome: Any, error: BaseException | None) -> None:
-        connection.send(outcome or Outcome(task.job, "failed", 0.0, f"{type(error).__name__}: {error}"))
+        connection.send(outcome or failure(task, error))  # an error outside of its turns: a device that is full or broken
 
     turns = task_turns(task, limit if task.timeout is not None else lambda seconds: None, signals=False)
     member = Member(task.job.id, turns, torch.device("cuda:0" if device else "cpu"), done)

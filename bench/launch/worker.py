@@ -195,6 +195,12 @@ def _starved(e: BaseException) -> tuple[bool, bool]:
     return memory or broken, broken
 
 
+def failure(task: Task, e: BaseException) -> Outcome:
+    """How a task ended that could not begin."""
+    starved, spent = _starved(e)
+    return Outcome(task.job, AGAIN if starved and not task.alone else "failed", 0.0, _first_line(e), spent)
+
+
 def _first_line(e: BaseException) -> str:
     first = str(e).splitlines()[0] if str(e) else ""
     return first if isinstance(e, BenchError) and first else f"{type(e).__name__}: {first}".removesuffix(": ")
