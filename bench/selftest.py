@@ -67,6 +67,7 @@ def train(job: Job, device: str, engine: str) -> Trained:
 
     chosen.run = counting
     fit = drive(turns())
+    chosen.finish()
     seconds = time.perf_counter() - began if began else 0.0
     weights = {k: v.cpu() for k, v in parts.model.state_dict().items()}
     return Trained(weights, fit.history, chosen, steps / seconds if seconds else 0.0)

@@ -150,8 +150,8 @@ def test_a_capture_that_could_not_be_ended_gives_its_pool_back_once(name, monkey
     assert allocator.users == {(0, 7): 0}
 
 
-def test_a_training_ends_when_the_device_has_done_it(as_a_gpu, monkeypatch):
-    """Its stream is waited for once, after the selected weights are in place: they may be read on any other."""
+def test_weights_are_read_outside_of_the_engine_when_the_device_has_made_them(as_a_gpu, monkeypatch):
+    """The streams of engines wait for no other, nor does another wait for them."""
     found = []
     monkeypatch.setattr(Emulated, "finish", lambda self: found.append(len(self.captured)))
     both(monkeypatch, config("lmf", "none"))

@@ -49,7 +49,7 @@ class Eager:
         return nullcontext()
 
     def finish(self) -> None:
-        """The training is over: what it leaves may be read from anywhere."""
+        """Wait for the work: what it left may be read outside of `context` from here on."""
 
     def run(self, key: Hashable, work: Work, generators: Sequence[torch.Generator] = ()) -> bool:
         """Run `work`; whether it was a replay, of which Python has seen nothing. generators: those that it draws from,

@@ -240,7 +240,6 @@ def training(
         if epoch - result.best_epoch >= p.patience:
             break
     model.load_state_dict(best_state)
-    engine.finish()
     return result
 
 
