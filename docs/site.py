@@ -4,7 +4,8 @@ tables break where a reader would break them."""
 import re
 from pathlib import Path
 
-LONG = r"\S{16,}"  # paths and names that would push a table beyond its page
+LONG = r"\S{16,}"  # paths and names that would push a table beyond its page: a telephone's, or, from WIDE on, any
+WIDE = 20
 NUMBERS = r"<td[^>]*>[\d.,+\u2212\u00b1%e \[\]-]+</td>"  # 0.925 ± 0.022, −0.021 [−0.042, −0.001]
 
 
@@ -33,4 +34,5 @@ def on_page_content(html, **_):
 
 
 def breakable(name):
-    return re.sub(r"([/_.=])(?=\w)", r"\1<wbr>", name)
+    place = "<wbr>" if len(name) >= WIDE else '<wbr class="narrow">'
+    return re.sub(r"([/_.=])(?=\w)", rf"\1{place}", name)

@@ -49,7 +49,7 @@ class Params:
     relu_dropout: float = 0.1
     residual_dropout: float = 0.1
     discriminate: bool = False  # the discriminators' loss is added, use_disc
-    lambda_disc: float = 0.1
+    lambda_disc: float = 0.1  # weight of the discriminators' loss
 
 
 class BiGRU(nn.Module):

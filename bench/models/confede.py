@@ -44,8 +44,8 @@ class Params:
     layers: int = 2
     dropout: float = 0.5
     temperature: float = 0.5  # temperature of the contrastive loss (NT-Xent)
-    lambda_contrastive: float = 0.1
-    lambda_mono: float = 0.01
+    lambda_contrastive: float = 0.1  # weight of the contrastive loss
+    lambda_mono: float = 0.01  # weight of the mono predictions' loss
     unimodal_labels: bool = False  # dissimilar parts learn the labels of the single modality (CH-SIMS)
     retrieval: str = "ranked"  # by the "ranked" similarities, or the first and last of the training set ("release")
     round_labels: bool = True  # labels are rounded before they are compared (not on CH-SIMS)

@@ -118,10 +118,10 @@ class Params:
     head_dropout: float = 0.5  # dropout of classifier and unimodal heads
     pooler_dropout: float = 0.1  # dropout of the pooler, from ITHP
     beta: float = 1.0  # scale of the shift of the text, β, Eq. 2
-    lambda_recon: float = 1.0
-    lambda_uni: float = 0.5
-    lambda_div: float = 0.1
-    lambda_stat: float = 0.1
+    lambda_recon: float = 1.0  # weight of L_recon
+    lambda_uni: float = 0.5  # weight of L_uni
+    lambda_div: float = 0.1  # weight of L_div
+    lambda_stat: float = 0.1  # weight of L_stat
     alpha: float = 1.0  # strength of gradient modulation, α, Eq. 5
     eta: float = 0.5  # factor of c_m where gradients are in conflict, η, Eq. 6
     modulate_from: int = 0  # first epoch with gradient modulation, counted from 0

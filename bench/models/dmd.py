@@ -56,8 +56,8 @@ class Params:
     text_dropout: float = 0.5
     graph_low: int = 64  # hidden width of the homogeneous graph
     graph_high: int = 32  # hidden width of the heterogeneous graph
-    lambda_graph: float = 0.05
-    lambda_decouple: float = 0.1
+    lambda_graph: float = 0.05  # weight of the graphs' losses
+    lambda_decouple: float = 0.1  # weight of the decoupling losses
     orthogonal: str = "batch"  # the orthogonality loss takes its cosine over the "batch" or the "channel"
 
     def __post_init__(self) -> None:

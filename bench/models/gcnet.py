@@ -46,7 +46,7 @@ class Params:
     window_future: int = 2  # following utterances that an utterance sends messages to; -1: all
     time_attention: bool = False  # attention over the utterances behind the LSTM of each graph
     dropout: float = 0.5  # between the layers of the LSTMs
-    lambda_reconstruction: float = 1.0
+    lambda_reconstruction: float = 1.0  # weight of the reconstruction
     lambda_others: float = 1.0  # weight of the other utterances' squared error
     neighbours: int = 0  # utterances of the video that are read with a clip; 0: all
     padding: str = "skip"  # "skip": the LSTMs end where a video ends; "read": they read its padding (release)

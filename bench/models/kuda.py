@@ -60,7 +60,7 @@ class Params:
     feed_forward: int = 512
     cross_dropout: float = 0.3
     head: tuple[int, int] = (64, 32)  # hidden widths of the regression head
-    lambda_nce: float = 0.1
+    lambda_nce: float = 0.1  # weight of NCE
     routing: str = "same"  # "same": no labels, LN_m in training and evaluation; "release": the ratios of unimodal errors
     pretrain_text: int = 100  # epochs of the text network alone, in the preparation
     pretrain_vision: int = 100  # epochs of the vision network alone

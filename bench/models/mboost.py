@@ -62,8 +62,8 @@ class Params:
     loss: str = "mse"  # loss of the learners, the protocol's own: "mse", "l1" or "bce"
     temperature: float = 1.0  # temperature of the transformation of losses
     complementary: bool = True  # a learner's loss is weighted by what the others lose on the sample; off: equal weights
-    lambda_learners: float = 1.0
-    lambda_contribution: float = 1.0
+    lambda_learners: float = 1.0  # weight of the learners' losses
+    lambda_contribution: float = 1.0  # weight of the contribution network's loss
 
     def __post_init__(self) -> None:
         check("mboost", self)

@@ -61,7 +61,7 @@ class Params:
     d: int = 150
     width: int = 100  # inside the head
     temperature: float = 0.1  # temperature of the contrastive loss
-    lambda_contrast: float = 0.1
+    lambda_contrast: float = 0.1  # weight of the contrastive loss
 
     def __post_init__(self) -> None:
         check("mgcl", self)

@@ -54,8 +54,8 @@ class Params:
     autoencoder: tuple[int, ...] = (256, 128, 64)  # layer widths of an autoencoder, down to its code; the way back mirrors them
     blocks: int = 5  # autoencoders of a cascade
     dropout: float = 0.5  # dropout in perceptrons
-    lambda_mse: float = 4.0
-    lambda_cycle: float = 2.0
+    lambda_mse: float = 4.0  # weight of the imagination's loss
+    lambda_cycle: float = 2.0  # weight of the way back
     share: bool = False  # one cascade for both directions (the original on MSP-IMPROV)
     pretrain: int = 20  # epochs of the fusion model
     clip: float = 5.0  # norm of the gradient of each network by itself; the original: 1

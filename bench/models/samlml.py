@@ -89,7 +89,7 @@ class Params:
     attend_padding: bool = True
     mask_padding: bool = False  # leave padding out of attentions, means and losses
     scale: str = "batch"  # min-max scaling of audio and vision: by the "batch", by the "train" split's extremes, or "none"
-    order: str = "conv-transformer"  # Eq. 31; "transformer-conv": Eq. 32
+    order: str = "conv-transformer"  # order in a unimodal network: "conv-transformer" (Eq. 31) or "transformer-conv" (Eq. 32)
     blocks: str = "mult"  # transformer of the unimodal networks: "mult" or "hkt" (sequence_nets.py)
     layers: tuple[int, ...] = (3, 3, 3)  # of audio, vision, HCF (parts/unimodal.py)
     heads: tuple[int, ...] = (5, 5, 2)
@@ -103,7 +103,7 @@ class Params:
     beta: float = 0.1  # margin of the variance constraint, β
     gamma: float = 0.5  # margin of the context constraint, γ
     gamma_1: float = 1.0  # margin of the rankings, γ_1
-    epsilon: float = 0.1  # Eq. 10, not in Table 7
+    epsilon: float = 0.1  # ε of Eq. 10; not in Table 7
     alpha_p: float = 1.0  # weight of the predictive losses of X_{m,M}
     alpha_de: float = 0.01  # weight of decomposition, within alpha
     alpha: float = 0.005  # weight of noise addition and decomposition replacement, α

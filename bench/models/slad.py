@@ -92,8 +92,8 @@ class Params:
     tau: float = 0.2  # temperature, Eq. 13
     top_k: int = 3  # hard negatives K, Eq. 15
     margin: float = 0.2  # m, Eq. 18, as a cosine
-    lambda_rep: float = 0.1
-    lambda_ml: float = 0.1
+    lambda_rep: float = 0.1  # weight of L_rep
+    lambda_ml: float = 0.1  # weight of L_ml
     lambda_uni: float = 1.0  # weight of the pseudo-labels within L_cls
     heads: int = 12
     depth: int = 1  # cross-modal layers

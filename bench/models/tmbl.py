@@ -60,8 +60,8 @@ class Params:
     k: int = 32  # width of queries and keys, all heads together
     out: int = 64  # width of the shared transformer's values
     dropout: float = 0.5
-    lambda_diff: float = 0.5
-    lambda_sim: float = 0.5
+    lambda_diff: float = 0.5  # weight of the difference loss
+    lambda_sim: float = 0.5  # weight of the similarity loss
     along: str = "sample"  # the transformers' sequence: a "sample"'s two copies, or the "batch" (release)
     batch_size: int = 64  # rows of a full batch, along "batch" alone
 

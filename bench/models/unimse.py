@@ -52,7 +52,7 @@ class Params:
     cross_heads: int = 5
     cross_layers: int = 2  # layers of the cross adapter; ours: not known here
     contrast: bool = False  # add the contrastive loss, info_nce
-    lambda_contrast: float = 0.5
+    lambda_contrast: float = 0.5  # weight of the contrastive loss
     permute: bool = False  # the release's exchange of rows
 
     def __post_init__(self) -> None:
