@@ -20,8 +20,9 @@ def frames(entries: Iterable[tuple[Job, Entry]], data: Data) -> tuple[pd.DataFra
 
     values: one row per (job, split, metric) of done jobs: job, config, dataset, features, backbone, mixer, seed,
         split, metric, value. Failed, damaged and stale jobs have no rows here, so they cannot be aggregated.
-    runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs and all
-        fields of env.json. A damaged result is a failed one whose error begins with "damaged".
+    runs: one row per job, whatever its status: job, config, ..., seed, status, error, best_epoch, epochs, learned
+        and all fields of env.json. learned: whether the validation loss is clearly below that of the best constant
+        prediction; None of results that do not say. A damaged result is a failed one whose error begins with "damaged".
     """
     values: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
@@ -35,6 +36,7 @@ def frames(entries: Iterable[tuple[Job, Entry]], data: Data) -> tuple[pd.DataFra
             at_hand = data.get((c.dataset, c.features))
             stale = bool(at_hand) and entry.env.get("data_sha256", at_hand) != at_hand
             run |= {"status": STALE if stale else DONE, "best_epoch": metrics["best_epoch"], "epochs": metrics["epochs"]}
+            run["learned"] = _learned(metrics)
             if not stale:
                 values += [
                     {**key, "split": split, "metric": m, "value": np.nan if v is None else v}
@@ -47,3 +49,11 @@ def frames(entries: Iterable[tuple[Job, Entry]], data: Data) -> tuple[pd.DataFra
         pd.DataFrame(values, columns=[*_KEY, "split", "metric", "value"]),
         pd.DataFrame(runs) if runs else pd.DataFrame(columns=[*_KEY, "folder", "status", "error"]),
     )
+
+
+LEARNED = 0.95  # of the best constant prediction's validation loss: a training that is left with more has learned nothing
+
+
+def _learned(metrics: Mapping[str, Any]) -> bool | None:
+    constant, loss = metrics.get("constant_loss"), metrics["valid"].get("loss")
+    return None if constant is None or loss is None else loss < LEARNED * constant

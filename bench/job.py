@@ -27,7 +27,7 @@ from bench.models.parts.cost import operations, parameters_by_paper
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
 from bench.train.engine import choose, determinism
-from bench.train.loop import Streams, predict, task_loss, training
+from bench.train.loop import Streams, constant_loss, predict, task_loss, training
 from bench.train.precision import native_bf16
 from bench.train.protocol import Protocol, from_params
 from bench.train.turns import drive
@@ -253,6 +253,7 @@ def _run(
         metrics["n"][split] = len(label)
         arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
     metrics["n"]["train"] = data.size("train")
+    metrics["constant_loss"] = constant_loss(data.labels("valid"), p)
     if isinstance(data, Corrupted):
         metrics |= {k: v for k, v in {"missing_rate": data.missing_rates()}.items() if v}  # by SAM-LML Eq. 34
     env |= {

@@ -108,6 +108,7 @@ def read_metrics(folder: Path, job_id: str) -> dict[str, Any] | None:
             raise Damaged(f"metrics.json: '{key}' is no whole number")
     for split in ("valid", "test"):
         _check_values(metrics.get(split), split)
+    _check_values({"constant_loss": metrics.get("constant_loss")}, "validation:")
     sweep = metrics.get("sweep", {})
     if not isinstance(sweep, Mapping):
         raise Damaged("metrics.json: 'sweep' is no object")

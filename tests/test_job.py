@@ -211,3 +211,19 @@ def test_a_job_asks_for_deterministic_operators_or_an_error():
         assert torch.is_deterministic_algorithms_warn_only_enabled()
     with Eager().context():  # the next job of the process
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_a_constant_prediction_is_what_a_training_has_to_beat(tmp_path):
+    from bench.train.loop import constant_loss
+
+    y = np.array([-2.0, 0.0, 0.5, 1.0, 3.0])
+    assert constant_loss(y, Protocol(loss="l1")) == pytest.approx((2.5 + 0.5 + 0 + 0.5 + 2.5) / 5)
+    assert constant_loss(y, Protocol(loss="mse")) == pytest.approx(y.var())
+    share = 0.25
+    entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert constant_loss(np.array([1.0, 0, 0, 0]), Protocol(loss="bce")) == pytest.approx(entropy)
+    assert constant_loss(np.zeros(4), Protocol(loss="bce")) == pytest.approx(0, abs=1e-5)  # one class alone
+    store, j = Store(tmp_path), job("lmf", "none", max_epochs=1)
+    run(j, store)
+    labels = store.predictions(j)["valid_label"]
+    assert read_json(store.folder(j) / "metrics.json")["constant_loss"] == pytest.approx(np.abs(labels - np.median(labels)).mean(), rel=1e-6)

@@ -381,3 +381,30 @@ def test_fewer_seeds_than_the_artefact_wants(official, tmp_path):
     table = make_table(official.experiment, official.table.results, Reported(None), 2)
     assert table.grid.seeds == (1111, 1112) and table.grid.cells[0][AVG].wanted == 2
     assert Job(table.grid.cells[0][AVG].configs[0], 1111).id.endswith("-s1111")
+
+
+# --- trainings that learned nothing ------------------------------------------------------------------------------------
+
+def test_a_training_that_learned_nothing_is_said_of_its_table(tmp_path):
+    p = planted.write(tmp_path / "results")
+    job = next(j for j in expand([p.experiment]) if j.config.backbone == "lmf" and j.seed == 1112)
+    folder = p.store.folder(job)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics.pop("digests", None)
+    metrics["valid"]["loss"] = 1.437
+    for constant, said in ((1.4369, True), (1.437 / 0.95 - 1e-9, True), (1.437 / 0.95 + 1e-9, False), (None, False)):
+        metrics |= {"constant_loss": constant}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        planted.unseal(p.store, job)
+        values, runs = p.store.frames(expand([p.experiment]), p.hashes)
+        table = make_table(p.experiment, Results(values, runs), Reported(p.reported))
+        lines = table.unlearned
+        assert len(lines) == said and all("seed 1112: learned nothing" in line for line in lines)
+        out = tmp_path / f"{constant}"
+        page = build([p.experiment], p.store, out, "real", p.hashes, reported=p.reported).read_text()
+        found = [page, *((out / f"{p.experiment.id}.{kind}").read_text() for kind in ("md", "tex"))]
+        assert all(("learned nothing" in text) == said for text in found)
+        assert ("Learned nothing: runs of 1 cell" in page) == said
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"constant_loss": "much"}))
+    _, runs = p.store.frames(expand([p.experiment]), p.hashes)
+    assert runs.set_index("job").loc[job.id, "error"].startswith("damaged: metrics.json: validation: constant_loss is no number")

@@ -121,6 +121,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
     said = remarks([e])
     if any(r.kind == DESCRIBED for r in said):
         legend += " $\\S$: of a system without public code, built from the description."
+    legend += "".join(f" {escape(line)}." for line in table.unlearned)
     if left:
         legend += f" {count(left, 'row')} that nobody has run {'is' if left == 1 else 'are'} left out."
     for k, page in enumerate(_pages(lines)):

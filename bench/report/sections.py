@@ -12,7 +12,7 @@ from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
 from bench.report.tables import MINUS, Table, data_text, p_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, STATUSES, UNDECIDED, tally
-from bench.report.words import fields, joined, plain, pretty
+from bench.report.words import count, fields, joined, plain, pretty
 
 WORDS = {
     INSIDE: "inside",
@@ -87,7 +87,7 @@ def section(
         "departs": list(dict.fromkeys(r.departs for r in e.rows if r.departs)),
         "problems": problems,
         "problem_title": title,
-        "serious": bool(t.progress["failed"] or t.progress["stale"]),
+        "serious": bool(t.progress["failed"] or t.progress["stale"] or t.unlearned),
         "family": _family(lines),
         "family_title": f"the proposed method on {primary}",
         "lines": lines,
@@ -179,9 +179,12 @@ def _problems(t: Table) -> tuple[list[str], str]:
         for s, w in (("failed", "failed"), ("stale", "stale"), ("missing", "not run yet"))
         if (k := t.progress[s])
     ]
+    lines = [*t.unlearned, *lines]
     if len(lines) > _MOST:
         lines = [*lines[:_MOST], f"and {len(lines) - _MOST} more, in runs.csv"]
-    return lines, "Missing: " + (", ".join(counts) if counts else "undefined values")
+    missing = ", ".join(counts) if counts else "undefined values" if undefined else ""
+    trained = f"Learned nothing: runs of {count(len(t.unlearned), 'cell')}" if t.unlearned else ""
+    return lines, ". ".join(filter(None, (trained, missing and f"Missing: {missing}")))
 
 
 def signed(value: float, n: int = 2) -> str:

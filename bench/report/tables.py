@@ -79,6 +79,21 @@ class Table:
         return Counter(r["status"] for r in self.runs)
 
     @cached_property
+    def unlearned(self) -> list[str]:
+        """Trainings that learned nothing, in words, a config each; none are said of generated data."""
+        found: dict[Config, list[int]] = {}
+        for c, n in self.wanted.items():
+            for s in seeds(n):
+                r = self.results.run(c, s)
+                if r["status"] == DONE and r.get("learned") is False and self.provenance != "synthetic":
+                    found.setdefault(c, []).append(s)
+        return [
+            f"{c.dataset} {c.backbone}+{c.mixer} ({c.id}), seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: learned nothing, the "
+            "validation loss is that of a constant prediction"
+            for c, of in found.items()
+        ]
+
+    @cached_property
     def provenance(self) -> str:
         """Weakest provenance of the finished runs, or "" while there are none."""
         if any(c.dataset.startswith("synthetic-") for c in self.experiment.configs()):
@@ -280,7 +295,8 @@ def markdown(table: Table) -> str:
         "seeds unless a cell says otherwise."
     )
     banner = "**SYNTHETIC DATA: nothing here is a result.**\n\n" if table.provenance == "synthetic" else ""
-    said = "".join(f"\n- {SIGN * (r.kind == DESCRIBED)} {r.sentence}".replace("-  ", "- ") for r in remarks([e]))
+    said = "".join(f"\n- {line}." for line in table.unlearned)
+    said += "".join(f"\n- {SIGN * (r.kind == DESCRIBED)} {r.sentence}".replace("-  ", "- ") for r in remarks([e]))
     return f"# {e.id}: {e.title}\n\n{banner}{body}\n\n{notes}\n{said and said + chr(10)}"
 
 

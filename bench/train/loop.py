@@ -30,7 +30,7 @@ from bench.train.scores import Scores, evaluation_batches, predict
 from bench.train.step import Piece, Stepper, criterion, step_losses
 
 __all__ = [
-    "Diverged", "Fit", "Streams", "checkpoint_encoders", "criterion", "epoch_batches", "evaluation_batches", "fit",
+    "Diverged", "Fit", "Streams", "checkpoint_encoders", "constant_loss", "criterion", "epoch_batches", "evaluation_batches", "fit",
     "planned", "predict", "step_losses", "task_loss", "training",
 ]
 
@@ -124,6 +124,14 @@ def _batches(one: Pass, n: int, mixer: Mixer, p: Protocol) -> float:
 def task_loss(prediction: np.ndarray, label: np.ndarray, p: Protocol) -> float:
     """The task criterion over a whole split, every sample weighted alike (M-SENA averages over batches)."""
     return float(criterion(p)(torch.from_numpy(prediction), torch.from_numpy(label.astype(np.float64))))
+
+
+def constant_loss(label: np.ndarray, p: Protocol) -> float:
+    """The task criterion of the best constant prediction of labels [n]: what a training that learned nothing is left with."""
+    y = label.astype(np.float64)
+    share = float(np.clip(y.mean(), 1e-6, 1 - 1e-6))
+    best = np.median(y) if p.loss == "l1" else y.mean() if p.loss == "mse" else math.log(share / (1 - share))
+    return task_loss(np.full(len(y), float(best)), label, p)
 
 
 def fit(
