@@ -431,3 +431,17 @@ def test_local_maxima_are_adaptive_poolings_with_its_gradient_bit_for_bit(steps,
     assert torch.equal(pooled, ours)
     wanted, found = (torch.autograd.grad((v * weight).sum(), x)[0] for v in (pooled, ours))
     assert torch.equal(wanted, found)
+
+
+def test_an_outer_product_of_rounded_vectors_is_multiplied_in_the_weights_precision():
+    """bf16 autocast rounds the vectors of LMIB before they meet."""
+    draw = torch.Generator().manual_seed(0)
+    pair, text = (torch.randn(4, n, generator=draw).bfloat16().requires_grad_() for n in (6, 5))
+    weight, bias = torch.randn(3, 30, generator=draw), torch.randn(3, generator=draw)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = outer.outer_linear(pair, text, weight, bias, 0.0)
+    wanted = torch.nn.functional.linear((pair.float()[:, :, None] * text.float()[:, None]).flatten(1), weight, bias)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, wanted)
+    y.sum().backward()
+    assert pair.grad.dtype == torch.bfloat16 and pair.grad.abs().sum() > 0

@@ -66,5 +66,6 @@ def _product(pair: Tensor, scaled: Tensor, mask: Tensor | None, a: int, b: int) 
 
 
 def outer_linear(pair: Tensor, text: Tensor, weight: Tensor, bias: Tensor, rate: float) -> Tensor:
-    """[B, P], [B, T] -> [B, H]; `rate` is the dropout on the product (0 in evaluation)."""
-    return _OuterLinear.apply(pair, text, weight, bias, rate)
+    """[B, P], [B, T] -> [B, H]; `rate` is the dropout on the product (0 in evaluation). In the precision of the weights,
+    whatever autocast has made of the vectors."""
+    return _OuterLinear.apply(pair.to(weight.dtype), text.to(weight.dtype), weight, bias, rate)
