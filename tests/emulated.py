@@ -64,7 +64,7 @@ class Emulated(Graphs):
     def __init__(self, refuse: tuple[str, ...] = ()) -> None:
         Eager.__init__(self, "cpu")
         self.captured, self._seen, self.refuse, self.drawing = {}, {}, refuse, []
-        self.made: list[Recording] = []
+        self._starved, self.made = False, []
 
     def context(self):
         return nullcontext()

@@ -108,6 +108,31 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_why(refused, as_a_gpu, mo
     assert_the_same(eager, graphs)
 
 
+@pytest.mark.parametrize("often", [1, 2])
+def test_a_capture_that_runs_out_of_memory_is_tried_again_once(often, as_a_gpu, monkeypatch):
+    """In a capture torch gives back no memory of jobs that have ended; between two it does."""
+    emptied = []
+
+    class Full(Emulated):
+        refusals = 0
+
+        def _capture(self, work, generators):
+            if len(self.made) >= 2 and self.refusals < often:
+                self.refusals += 1
+                for recording in self.made:
+                    recording.spoiled = True
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return super()._capture(work, generators)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    eager, graphs = both(monkeypatch, config("lmf", "msmix"), Full())
+    engine = graphs.engine
+    assert emptied == [1] and engine.refusals == often
+    assert bool(engine.captured) == (often == 1) and bool(engine.reason) == (often == 2)
+    assert_the_same(eager, graphs)
+
+
 def test_a_time_limit_that_strikes_in_a_capture_ends_the_job(as_a_gpu, monkeypatch):
     """It is no refusal, after which the job would run on without a limit."""
     from bench.job import JobTimeout

@@ -7,7 +7,8 @@ name is the same sequence of kernels on the same addresses. The engine never cha
 kernels that eager execution launches, with the same draws.
 
 Where a capture fails, all work runs eagerly from then on and `reason` says why: what was captured before was registered
-with states of the generators that the failure has spoiled (`renew`), and is given up.
+with states of the generators that the failure has spoiled (`renew`), and is given up. One that ran out of memory is tried
+again, once.
 """
 
 import gc
@@ -76,7 +77,7 @@ class Graphs(Eager):
         self.captured: dict[Hashable, Any] = {}
         self._seen: dict[Hashable, int] = {}
         self._pool: Any = None
-        self._entered = False
+        self._entered = self._starved = False
 
     @contextmanager
     def context(self) -> Iterator[None]:
@@ -116,10 +117,15 @@ class Graphs(Eager):
                 q.grad = gradient
             for generator, state in zip(drawing, states):
                 renew(generator, state)
-            first = str(e).splitlines()[0] if str(e) else ""
-            self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
             torch.cuda.synchronize(self.device)
             self.captured.clear()  # they would go on drawing from the states of before, and could not
+            self._pool = None
+            if isinstance(e, torch.OutOfMemoryError) and not self._starved:
+                self._starved = True  # once: what ended jobs have left behind cannot be given back within a capture
+                torch.cuda.empty_cache()
+            else:
+                first = str(e).splitlines()[0] if str(e) else ""
+                self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
             if isinstance(e, BenchError):  # a time limit that struck here, or what is wrong with the work itself
                 raise
             work()
