@@ -30,8 +30,8 @@ VERSION = 1
 @dataclass(frozen=True)
 class Params:
     n_mixed: int = 256  # mixed rows, n_O
-    p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
-    alpha_range: tuple[float, float] = (0.5, 2.0)  # α ~ U(0.5, 2), Sec. 3.3
+    p_mix: float = 0.5  # share of the steps that mix; value ours
+    alpha_range: tuple[float, float] = (0.5, 2.0)  # range that α ~ U(0.5, 2) is drawn from, Sec. 3.3
     alpha_per_row: bool = True  # α drawn per row; off: once per step
     anisotropic: bool = False  # a Λ per modality; off: one for all
     clean_plus_mixed: bool = False  # a mixing step trains on clean rows too

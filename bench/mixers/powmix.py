@@ -45,9 +45,9 @@ VERSION = 1
 @dataclass(frozen=True)
 class Params:
     n_mixed: int | None = 256  # mixed rows, n_O; None: the batch size
-    p_mix: float = 0.5  # p_mix, Sec. 5.5; value ours
-    alpha_range: tuple[float, float] = (0.5, 2.0)  # α_m ~ U(0.5, 2)
-    mask_range: tuple[float, float] = (2.0, 4.0)  # P ~ U(2, 4); Fig. 3 varies it
+    p_mix: float = 0.5  # share of the steps that mix, Sec. 5.5; value ours
+    alpha_range: tuple[float, float] = (0.5, 2.0)  # range that α_m ~ U(0.5, 2) is drawn from
+    mask_range: tuple[float, float] = (2.0, 4.0)  # range that P ~ U(2, 4) is drawn from; Fig. 3 varies it
     anisotropic: bool = True  # a Λ per modality; off: the first one serves all
     reweight: bool = True  # mixing factor reweighting, Eq. 5
     mask_sharing: bool = True  # one mask for all modalities; off: one each
@@ -58,7 +58,7 @@ class Params:
     alpha_per: str = "row"  # one alpha for each mixed "row", or for each "column", an example
     detach_weights: bool = True  # no gradient through Eq. 5
     clean_plus_mixed: bool = False  # a mixing step trains on clean rows too
-    start_epoch: int = 1  # Self-MM: 2 on MOSI, 3 on SIMS and MOSEI (Sec. 5.5)
+    start_epoch: int = 1  # first epoch that mixes; Self-MM: 2 on MOSI, 3 on SIMS and MOSEI (Sec. 5.5)
 
     def __post_init__(self) -> None:
         options.at_least("powmix", 1, n_mixed=1 if self.n_mixed is None else self.n_mixed)

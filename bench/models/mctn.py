@@ -41,7 +41,7 @@ class Params:
 
     encoder: str = "none"  # frozen; "none": the feature file's own text features
     hidden: int = 32  # width of the joint representations, h, hid_dim
-    steps: int = 50  # max_seq_len: sequences are cut there
+    steps: int = 50  # steps that sequences are cut to, max_seq_len
     lambda_translate: float = 0.1  # weight of the translations' losses
     along: str = "time"  # recurrences run along "time", or along the "batch" (M-SENA)
 

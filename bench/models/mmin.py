@@ -58,7 +58,7 @@ class Params:
     lambda_cycle: float = 2.0  # weight of the way back
     share: bool = False  # one cascade for both directions (the original on MSP-IMPROV)
     pretrain: int = 20  # epochs of the fusion model
-    clip: float = 5.0  # norm of the gradient of each network by itself; the original: 1
+    clip: float = 5.0  # gradient norm at which each network is clipped by itself; the original: 1
     target: str = "release"  # target for a modality that is there: embedding of zeros ("release"), or 0 ("zero")
     start: str = "normal"  # first weights: "normal"(0, 0.02), "kaiming" (the original) or "default", torch's
     audio_embedding: int | None = None  # width of the audio's embedding; None: `embedding`

@@ -38,13 +38,13 @@ class Params:
 
     width: int = 50  # width of the convolved sequences, d, dst_feature_dim
     heads: int = 10  # attention heads, nheads
-    levels: int = 4  # nlevels; a memory encoder has max(levels, 3)
+    levels: int = 4  # layers of a cross-modal encoder, nlevels; a memory encoder has max(levels, 3)
     text_kernel: int = 5  # kernel size of the text's convolution, conv1d_kernel_size_l
     audio_kernel: int = 5  # kernel size of the audio's convolution, conv1d_kernel_size_a
     vision_kernel: int = 5  # kernel size of the vision's convolution, conv1d_kernel_size_v
-    attention_dropout_text: float = 0.3  # attn_dropout: source text, and the memory encoders
-    attention_dropout_audio: float = 0.2  # attn_dropout_a: source audio
-    attention_dropout_vision: float = 0.0  # attn_dropout_v: source vision
+    attention_dropout_text: float = 0.3  # dropout of attention weights: source text, memory encoders; attn_dropout
+    attention_dropout_audio: float = 0.2  # dropout of attention weights: source audio, attn_dropout_a
+    attention_dropout_vision: float = 0.0  # dropout of attention weights: source vision, attn_dropout_v
     relu_dropout: float = 0.0  # dropout inside the feed-forward part
     embed_dropout: float = 0.2  # dropout of a transformer's input
     residual_dropout: float = 0.0  # dropout before a residual sum, res_dropout
