@@ -1,6 +1,7 @@
 """The engine of a GPU through whole trainings, its graphs emulated (tests/emulated.py): every number and every weight as
 eager execution has them."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,34 @@ def test_a_capture_that_runs_out_of_memory_is_tried_again_once(often, as_a_gpu, 
     assert emptied == [1] and engine.refusals == often
     assert bool(engine.captured) == (often == 1) and bool(engine.reason) == (often == 2)
     assert_the_same(eager, graphs)
+
+
+def test_what_a_refused_capture_held_is_free_before_the_work_runs_again(monkeypatch):
+    """Else a model that just fits would not."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    engine, alive = Emulated(("piece",)), []
+
+    class Big:
+        pass
+
+    def work():
+        alive.append([r() is not None for r in held])
+        big = Big()
+        held.append(weakref.ref(big))
+        if engine.capturing:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    def capture(work, generators):
+        engine.capturing = True
+        try:
+            work()
+        finally:
+            engine.capturing = False
+
+    held = []
+    engine.capturing, engine._capture = False, capture
+    assert not any(engine.run(("piece",), work) for _ in range(2)) and engine.reason
+    assert alive == [[], [False], [False, False]]
 
 
 def test_a_time_limit_that_strikes_in_a_capture_ends_the_job(as_a_gpu, monkeypatch):

@@ -110,6 +110,7 @@ class Graphs(Eager):
         waiting = [q.grad for q in self.parameters]
         drawing = self._drawing(generators)
         states = [g.get_state() for g in drawing]
+        graph, starved = None, False
         try:
             graph = self._capture(work, generators)
         except Exception as e:  # noqa: BLE001 - whatever a capture does not allow
@@ -120,14 +121,16 @@ class Graphs(Eager):
             torch.cuda.synchronize(self.device)
             self.captured.clear()  # they would go on drawing from the states of before, and could not
             self._pool = None
-            if isinstance(e, torch.OutOfMemoryError) and not self._starved:
-                self._starved = True  # once: what ended jobs have left behind cannot be given back within a capture
-                torch.cuda.empty_cache()
-            else:
+            starved = isinstance(e, torch.OutOfMemoryError) and not self._starved
+            if not starved:
                 first = str(e).splitlines()[0] if str(e) else ""
                 self.reason = f"{_name(key)} cannot be captured: {type(e).__name__}: {first}"[:300]
             if isinstance(e, BenchError):  # a time limit that struck here, or what is wrong with the work itself
                 raise
+        if graph is None:  # and what the error held of the work's tensors is gone
+            if starved:  # once: what ended jobs have left behind cannot be given back within a capture
+                self._starved = True
+                torch.cuda.empty_cache()
             work()
             return False
         self.captured[key] = graph
