@@ -44,7 +44,7 @@ def table1() -> Experiment:
 
     Claim: best on MOSI in all metrics; on MOSEI the highest Corr.
     Expected: MOSI Acc-2 89.31, MAE 0.638; MOSEI Acc-2 87.32, Corr 0.820; no std.
-    Cost: 95 runs, 60 new; about 640 GPU-minutes.
+    Cost: 95 runs, 60 new; about 174 GPU-minutes.
     Command: bench run cpsl-t1 --suite paper --data DIR
     """
     def cells(method: str) -> dict:
@@ -68,7 +68,7 @@ def table2() -> Experiment:
 
     Claim: the full model is best; the statistical loss without the penalty collapses (A5, C4).
     Expected: Acc-2 89.31 in full, 85.34 for the baseline, 79.24 without the penalty.
-    Cost: 70 runs, 65 new; about 320 GPU-minutes.
+    Cost: 70 runs, 65 new; about 46 GPU-minutes.
     Command: bench run cpsl-t2 --suite paper --data DIR
     """
     rows = registry.constants("models", "cpsl")["TABLE2_ROWS"] if "cpsl" in registry.names("models") else {}

@@ -69,7 +69,7 @@ def table1() -> Experiment:
 
     Claim: MS-Mix is first or second on every metric and first on Avg. with every backbone.
     Expected: LMF + MS-Mix Avg. 66.81 +- 0.13 against LMF 64.33.
-    Cost: 210 runs, 210 new; about 165 GPU-minutes; TFN, LMF and MulT are a sixth of it.
+    Cost: 210 runs, 210 new; about 48 GPU-minutes; TFN, LMF and MulT are a sixth of it.
     Command: bench run msmix-t1 --suite paper --data DIR
     """
     return _main_table(1, "mosi")
@@ -80,7 +80,7 @@ def table2() -> Experiment:
 
     Claim: as Table 1.
     Expected: GLoMo + MS-Mix Avg. 74.64 +- 0.10 against 73.72.
-    Cost: 210 runs, 210 new; about 1,150 GPU-minutes; the largest part of the paper's grid.
+    Cost: 210 runs, 210 new; about 490 GPU-minutes; the largest part of the paper's grid.
     Command: bench run msmix-t2 --suite paper --data DIR
     """
     return _main_table(2, "mosei")
@@ -91,7 +91,7 @@ def table3() -> Experiment:
 
     Claim: as Table 1.
     Expected: TFN + MS-Mix Avg. 67.62 +- 0.39 against 65.36.
-    Cost: 210 runs, 210 new; about 190 GPU-minutes.
+    Cost: 210 runs, 210 new; about 66 GPU-minutes.
     Command: bench run msmix-t3 --suite paper --data DIR
     """
     return _main_table(3, "sims")
@@ -102,7 +102,7 @@ def table4() -> Experiment:
 
     Claim: every module adds to Avg.; simplified SIG variants drop it.
     Expected: Avg. 64.40 (Manifold Mix alone) to 66.81. Rows 1 and 6 are LMF + Manifold Mix and LMF + MS-Mix of Table 1.
-    Cost: 40 runs, 30 new; about 3 GPU-minutes.
+    Cost: 40 runs, 30 new; about 1 GPU-minutes.
     Command: bench run msmix-t4 --suite paper --data DIR
     """
     off = {"sass": False, "sig": "off", "sal": False}

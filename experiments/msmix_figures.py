@@ -106,7 +106,7 @@ def figure5() -> Experiment:
     Claim: accuracy peaks at delta = 0.2, (xi_1, xi_2) = (0.7, 0.5), alpha = 2.0, h = 4 on MOSEI and 6 on CH-SIMS; every
     threshold stays above Manifold Mix.
     Expected: the peaks at these settings; the text prints no accuracy.
-    Cost: 235 runs, 215 new; about 1,600 GPU-minutes.
+    Cost: 235 runs, 215 new; about 544 GPU-minutes.
     Command: bench run msmix-f5 --suite paper --data DIR
     """
     def row(backbone: str, b: str, variant: str, x: float, mixing: dict, datasets: tuple[str, ...] = ("mosei",)) -> Row:
@@ -150,7 +150,7 @@ def figure6() -> Experiment:
 
     Claim: 10 or 20 % masking helps, more hurts; MS-Mix has the highest accuracy on average over the ratios.
     Expected: the order of the averages; the text prints no accuracy.
-    Cost: 375 runs, 300 new; about 70 GPU-minutes.
+    Cost: 375 runs, 300 new; about 26 GPU-minutes.
     Command: bench run msmix-f6 --suite paper --data DIR
     """
     methods = ("plain", "Manifold Mix", "MultiMix", "PowMix", "MS-Mix")

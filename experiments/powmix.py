@@ -97,7 +97,7 @@ def table3() -> Experiment:
 
     Claim: every component helps; dynamic mixing most, then mask sharing.
     Expected: Acc2 85.11 with all, 84.62 without dynamic mixing.
-    Cost: 25 runs, 20 new; about 120 GPU-minutes.
+    Cost: 25 runs, 20 new; about 48 GPU-minutes.
     Command: bench run powmix-t3 --suite paper --data DIR
     """
     rows = {

@@ -45,7 +45,7 @@ def figure3() -> Experiment:
 
     Claim: U(2, 4) is best, then U(2, 8), U(4, 6), U(2, 16), U(6, 8); even the last beats plain Self-MM.
     Expected: this order in both metrics; the text prints no value.
-    Cost: 30 runs, 20 new; about 120 GPU-minutes.
+    Cost: 30 runs, 20 new; about 48 GPU-minutes.
     Command: bench run powmix-f3 --suite paper --data DIR
     """
     rows = [
@@ -70,7 +70,7 @@ def figure4() -> Experiment:
 
     Claim: 2^8 is best, 2^7 and 2^9 next, very small and very large numbers help less; all beat plain Self-MM.
     Expected: a peak at 2^8; the text prints no value.
-    Cost: 45 runs, 35 new; about 210 GPU-minutes.
+    Cost: 45 runs, 35 new; about 84 GPU-minutes.
     Command: bench run powmix-f4 --suite paper --data DIR
     """
     rows = [

@@ -51,7 +51,7 @@ def table1() -> Experiment:
 
     Claim: best on MOSI in all metrics and on MOSEI in Acc2, F1 and Corr.
     Expected: MOSI Acc7 49.4, Acc2 89.2, MAE 0.628; five seeds, no std.
-    Cost: 110 runs, 100 new; about 1,570 GPU-minutes.
+    Cost: 110 runs, 100 new; about 1,236 GPU-minutes.
     Command: bench run samlml-t1 --suite paper --data DIR
     """
     methods = (
@@ -120,7 +120,7 @@ def table4() -> Experiment:
 
     Claim: every component helps, noise addition most; without supervision Acc7 and Acc2 fall by over 3.5 points.
     Expected: Acc7 49.4 in full, 45.8 without supervision.
-    Cost: 45 runs, 40 new; about 60 GPU-minutes.
+    Cost: 45 runs, 40 new; about 16 GPU-minutes.
     Command: bench run samlml-t4 --suite paper --data DIR
     """
     rows = switches("TABLE4_ROWS")
@@ -167,7 +167,7 @@ def table8() -> Experiment:
 
     Claim: supervision costs 34.7 s of 144.5 s per training epoch and nothing in testing.
     Expected: on an RTX 2080 Ti, ITHP 111.1, without supervision 109.8, SAM-LML 144.5 seconds of training.
-    Cost: 3 runs, 1 new; about 14 GPU-minutes; only the ratio of rows can be compared across devices.
+    Cost: 3 runs, 1 new; about 4 GPU-minutes; only the ratio of rows can be compared across devices.
     Command: bench run samlml-t8 --suite paper --data DIR --gpus 0
     """
     def seconds(metric: str, label: str) -> Column:
@@ -223,7 +223,7 @@ def table10() -> Experiment:
 
     Claim: most differences are significant.
     Expected: p = 0.008 for MOSI Acc2 against ITHP, 0.452 for its Corr.
-    Cost: 120 runs, 60 new; about 650 GPU-minutes.
+    Cost: 120 runs, 60 new; about 294 GPU-minutes.
     Command: bench run samlml-t10 --suite paper --data DIR
     """
     sota = {
@@ -258,7 +258,7 @@ def table12() -> Experiment:
 
     Claim: turning any ranking loss into a deterministic one costs accuracy.
     Expected: MOSI Acc7 49.4 with ranking losses, 47.4 to 48.6 without one.
-    Cost: 40 runs, 30 new; about 230 GPU-minutes.
+    Cost: 40 runs, 30 new; about 66 GPU-minutes.
     Command: bench run samlml-t12 --suite paper --data DIR
     """
     return Experiment(
@@ -277,7 +277,7 @@ def table14() -> Experiment:
 
     Claim: better encoders help, the language model most.
     Expected: Acc7 49.4 with the default features, 50.6 with DeBERTa-v3-large.
-    Cost: 10 runs, 5 new; about 22 GPU-minutes; HuBERT and CLIP features are not read here.
+    Cost: 10 runs, 5 new; about 6 GPU-minutes; HuBERT and CLIP features are not read here.
     Command: bench run samlml-t14 --suite paper --data DIR
     """
     rows = {

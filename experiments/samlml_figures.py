@@ -99,7 +99,7 @@ def figure7() -> Experiment:
 
     Claim: weights that are too small or too large hurt; a margin of 2 is better than the tuned one of 1.
     Expected: peaks inside the grids; the text prints no value.
-    Cost: 105 runs, 100 new; about 150 GPU-minutes.
+    Cost: 105 runs, 100 new; about 40 GPU-minutes.
     Command: bench run samlml-f7 --suite paper --data DIR
     """
     grids = {"alpha": ALPHA, "alpha_c": ALPHA_C, "alpha_mix": ALPHA_MIX, "gamma_1": GAMMA_1}

@@ -32,7 +32,7 @@ def table6() -> Experiment:
 
     Claim: SAM-LML is best in all settings and loses little up to 0.7.
     Expected: MOSI Acc2 88.4 and MAE 0.636 at the lowest rate.
-    Cost: 210 runs, 210 new; about 1,860 GPU-minutes.
+    Cost: 210 runs, 210 new; about 1,470 GPU-minutes.
     Command: bench run samlml-t6 --suite paper --data DIR
     """
     return _rates(
@@ -47,7 +47,7 @@ def table11() -> Experiment:
 
     Claim: unaligned data cost a little; SAM-LML stays best.
     Expected: MOSI Acc2 89.2 aligned, 89.5 unaligned.
-    Cost: 60 runs, 30 new; about 270 GPU-minutes.
+    Cost: 60 runs, 30 new; about 210 GPU-minutes.
     Command: bench run samlml-t11 --suite paper --data DIR
     """
     files = {"aligned": None, "unaligned": "unaligned"}
@@ -70,7 +70,7 @@ def table13() -> Experiment:
 
     Claim: SAM-LML stays best.
     Expected: MOSI Acc2 88.1 and MAE 0.647 at the lowest rate.
-    Cost: 210 runs, 210 new; about 1,860 GPU-minutes.
+    Cost: 210 runs, 210 new; about 1,470 GPU-minutes.
     Command: bench run samlml-t13 --suite paper --data DIR
     """
     return _rates(
