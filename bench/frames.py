@@ -12,6 +12,7 @@ from bench.records import Entry
 DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
 DAMAGED = "damaged"
 Data = Mapping[tuple[str, str], str]  # (dataset, features) -> sha256 of the file at hand
+LEARNED = 0.95  # of the best constant prediction's validation loss: a training that is left with more has learned nothing
 _KEY = ["job", "config", "dataset", "features", "backbone", "mixer", "seed"]
 
 
@@ -49,9 +50,6 @@ def frames(entries: Iterable[tuple[Job, Entry]], data: Data) -> tuple[pd.DataFra
         pd.DataFrame(values, columns=[*_KEY, "split", "metric", "value"]),
         pd.DataFrame(runs) if runs else pd.DataFrame(columns=[*_KEY, "folder", "status", "error"]),
     )
-
-
-LEARNED = 0.95  # of the best constant prediction's validation loss: a training that is left with more has learned nothing
 
 
 def _learned(metrics: Mapping[str, Any]) -> bool | None:

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,15 +174,16 @@ def running(
     store.begin(job)
     log: list[str] = []
     env: dict[str, Any] = {**environment.code(), **environment.device(device)}
+    attempt = partial(_run, job, store, data_dir, device, keep, log, env, report, engine)
     try:
         try:
-            return (yield from _run(job, store, data_dir, device, keep, log, env, report, engine))
+            return (yield from attempt())
         except RuntimeError as e:
             if _NOT_DETERMINISTIC not in str(e) or device == "cpu":
                 raise
             env["not_deterministic"] = str(e).split(_NOT_DETERMINISTIC)[0].split()[-1]
         log.append(f"begins again: {env['not_deterministic']} has no deterministic form on this device, runs may differ in rounding")
-        return (yield from _run(job, store, data_dir, device, keep, log, env, report, engine))
+        return (yield from attempt())
     except BaseException as e:
         if isinstance(e, (KeyboardInterrupt, GeneratorExit)):
             raise
@@ -253,7 +255,7 @@ def _run(
         metrics["n"][split] = len(label)
         arrays |= {f"{split}_id": np.array(dataset.ids(split)), f"{split}_prediction": prediction, f"{split}_label": label}
     metrics["n"]["train"] = data.size("train")
-    metrics["constant_loss"] = constant_loss(data.labels("valid"), p)
+    metrics["constant_loss"] = constant_loss(arrays["valid_label"], p)
     if isinstance(data, Corrupted):
         metrics |= {k: v for k, v in {"missing_rate": data.missing_rates()}.items() if v}  # by SAM-LML Eq. 34
     env |= {

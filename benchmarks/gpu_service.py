@@ -2,9 +2,10 @@
 
 import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _ASK = "import torch; print(float((torch.ones(8, device='cuda') * 2).sum()))"
@@ -28,20 +29,21 @@ def mps(wanted: bool = True) -> Iterator[str]:
             yield f"its daemon did not start: {type(e).__name__}"
             return
         try:
-            import sys
-
-            try:
-                asked = subprocess.run([sys.executable, "-c", _ASK], env=env, timeout=40, capture_output=True, text=True)
-                why = "" if asked.stdout.strip() == "16.0" else asked.stderr.strip().splitlines()[-1][:200]
-            except subprocess.TimeoutExpired:
-                why = "a client of it did not answer"
-            if not why:
+            state = _asked(env)
+            if state == "on":
                 os.environ.update(names)
-            yield why or "on"
+            yield state
         finally:
             for name in names:
                 os.environ.pop(name, None)
-            try:
+            with suppress(subprocess.SubprocessError):
                 subprocess.run(["nvidia-cuda-mps-control"], input=b"quit\n", env=env, timeout=20, capture_output=True)
-            except subprocess.SubprocessError:
-                pass
+
+
+def _asked(env: Mapping[str, str]) -> str:
+    """"on", or what a client of the service says or does instead of its sum."""
+    try:
+        asked = subprocess.run([sys.executable, "-c", _ASK], env=env, timeout=40, capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        return "a client of it did not answer"
+    return "on" if asked.stdout.strip() == "16.0" else asked.stderr.strip()[-200:] or "a client of it said nothing"

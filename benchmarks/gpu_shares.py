@@ -9,7 +9,12 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-_BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert", "illegal memory access")
+from bench.launch.worker import GPU_BROKEN
+
+
+def _broken(found: Any) -> bool:
+    """Whether a process is of no use after what came out of it."""
+    return any(w in str(found) for w in GPU_BROKEN)
 
 
 def _serve(connection: Connection, begin: Callable[[], None], work: Callable[[Any], Any]) -> None:
@@ -21,7 +26,7 @@ def _serve(connection: Connection, begin: Callable[[], None], work: Callable[[An
             return
         found = work(task)
         connection.send(found)
-        if any(w in str(found) for w in _BROKEN):
+        if _broken(found):
             return
 
 
@@ -66,8 +71,7 @@ def shared(
                 start()
                 continue
             yield task, found
-            broken = any(w in str(found) for w in _BROKEN)
-            start() if broken else start(connection, process)
+            start() if _broken(found) else start(connection, process)
     for process, task in under_way.values():
         process.kill()
         yield task, "skipped: out of time"

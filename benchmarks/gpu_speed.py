@@ -160,8 +160,6 @@ def rate_jobs(run: Run, backbone: str, mixer: str) -> list[Job]:
 
 def kernels(run: Run) -> dict[str, Any]:
     """What a training step launches, and how long the device works on it: of one eager step, by torch's profiler."""
-    from transformers import BertConfig, BertModel
-
     found: dict[str, Any] = {"steps": {}}
     for backbone in run.backbones or (("lmf",) if run.tiny else FROZEN):
         for mixer in ("none", "msmix"):
@@ -169,9 +167,7 @@ def kernels(run: Run) -> dict[str, Any]:
             parts, streams = parts_of(job, run.device), streams_of(job, run.device)
             turns = training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, lambda line: None, choose("eager", run.device))
             found["steps"][f"{backbone}+{mixer}"] = _launched(run, lambda turns=turns: next(turns))
-    sizes = dict(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, intermediate_size=128) if run.tiny else {}
-    model = BertModel(BertConfig(**sizes), add_pooling_layer=False).to(run.device).train()
-    found["steps"]["encoder, batch 32"] = _launched(run, _encoder_step(run, model, 32, 16 if run.tiny else 48))
+    found["steps"]["encoder, batch 32"] = _launched(run, _encoder_step(run, _bert(run), 32, 16 if run.tiny else 48))
     return found
 
 
@@ -266,12 +262,9 @@ def encoder(run: Run) -> dict[str, Any]:
 
 
 def _encoders(run: Run, batch: int, length: int, size: int) -> dict[str, Any]:
-    from transformers import BertConfig, BertModel
-
-    sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128) if run.tiny else {}
     steps = []
     for _ in range(size):
-        model = BertModel(BertConfig(**sizes), add_pooling_layer=False).to(run.device).train()
+        model = _bert(run)
         steps.append((choose("auto", run.device), _encoder_step(run, model, batch, length)))
         steps[-1][0].parameters = list(model.parameters())
 
@@ -293,6 +286,13 @@ def _encoders(run: Run, batch: int, length: int, size: int) -> dict[str, Any]:
     }
     rate = run.found.get("machine", {}).get("matmul_tflops_bfloat16")
     return found | ({"share_of_matmul_rate": round(flops / each / 1e12 / rate, 3)} if rate else {})
+
+
+def _bert(run: Run) -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128) if run.tiny else {}
+    return BertModel(BertConfig(**sizes), add_pooling_layer=False).to(run.device).train()
 
 
 def _encoder_step(run: Run, model: nn.Module, batch: int, length: int) -> Callable[[], None]:

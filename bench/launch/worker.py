@@ -120,15 +120,14 @@ def _run_owned(
             store.checkpoint(task.job).unlink(missing_ok=True)
         return Outcome(task.job, "failed" if error else "done", time.perf_counter() - began, error)
     except Exception as e:  # noqa: BLE001 - recorded in failed.json and reported by the launcher
-        starved, spent = _starved(e)
-        if starved and not task.alone:
+        outcome = failure(task, e, time.perf_counter() - began)
+        if outcome.status == AGAIN:
             store.forget_failure(task.job)
-            return Outcome(task.job, AGAIN, time.perf_counter() - began, _first_line(e), spent)
-        if trained:  # a repetition for the sake of measures: the result stands, they are what failed
+        elif trained:  # a repetition for the sake of measures: the result stands, they are what failed
             for m in lacking()[:1]:
-                spec.fail(store, task.job, m, f"{m.kind}: {_first_line(e)}")
+                spec.fail(store, task.job, m, f"{m.kind}: {outcome.error}")
             store.forget_failure(task.job)
-        return Outcome(task.job, "failed", time.perf_counter() - began, _first_line(e), spent)
+        return outcome
 
 
 def _measure(
@@ -183,7 +182,7 @@ def _time_limit(
 
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "STATUS_ALLOC_FAILED", "ALLOCATION_FAILED")
-_GPU_BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "device-side assert", "illegal memory access")
+GPU_BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "device-side assert", "illegal memory access")
 
 
 def _starved(e: BaseException) -> tuple[bool, bool]:
@@ -191,14 +190,14 @@ def _starved(e: BaseException) -> tuple[bool, bool]:
     text = str(e)
     memory = isinstance(e, MemoryError) or type(e).__name__ == "OutOfMemoryError" or (
         isinstance(e, (RuntimeError, OSError)) and any(w in text for w in _NO_MEMORY))
-    broken = isinstance(e, RuntimeError) and not memory and any(w in text for w in _GPU_BROKEN)
+    broken = isinstance(e, RuntimeError) and not memory and any(w in text for w in GPU_BROKEN)
     return memory or broken, broken
 
 
-def failure(task: Task, e: BaseException) -> Outcome:
-    """How a task ended that could not begin."""
+def failure(task: Task, e: BaseException, seconds: float = 0.0) -> Outcome:
+    """How a task ended that raised: to be run again, alone, where its neighbours may be to blame."""
     starved, spent = _starved(e)
-    return Outcome(task.job, AGAIN if starved and not task.alone else "failed", 0.0, _first_line(e), spent)
+    return Outcome(task.job, AGAIN if starved and not task.alone else "failed", seconds, _first_line(e), spent)
 
 
 def _first_line(e: BaseException) -> str:

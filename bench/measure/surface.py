@@ -51,7 +51,7 @@ class Surface:
 
     @torch.no_grad()
     def _chunk_losses(self, points: Tensor) -> Tensor:
-        if len(points) > self.chunk:
+        if len(points) > self.chunk:  # it has shrunk since they were split
             return self.losses(points)
         if self.batched:
             try:
@@ -60,11 +60,10 @@ class Surface:
                 if len(points) == 1:
                     raise
                 self.chunk = len(points) // 2
+                return self.losses(points)
             except (RuntimeError, NotImplementedError, ValueError):  # an operator that has no batching rule
                 self.batched, self.chunk = False, 1
                 self.shared = []
-        if len(points) > self.chunk:
-            return self.losses(points)
         return torch.stack([self._alone(float(a), float(b)) for a, b in points])
 
     def _together(self, points: Tensor) -> Tensor:

@@ -119,8 +119,10 @@ def salience(intensity: Tensor, printed: bool = False) -> Tensor:
     """Weights omega [..., B] of signed intensities [..., B] (Eq. 9)."""
     magnitude = intensity.abs()
     ranged = intensity if printed else magnitude
-    least, most = partial(ranged.amin, -1, keepdim=True), partial(ranged.amax, -1, keepdim=True)
-    return (magnitude - least()) / (most() - least() + _EPS)
+    # two minima, in this order: gradients add up in the order of the operations, and another one rounds otherwise
+    return (magnitude - ranged.amin(-1, keepdim=True)) / (
+        ranged.amax(-1, keepdim=True) - ranged.amin(-1, keepdim=True) + _EPS
+    )
 
 
 def mixing_ratio(first: Tensor, second: Tensor, base: Tensor) -> Tensor:
@@ -197,7 +199,7 @@ class Mix(Mixer):
 
     def _weights(self, intensities: Mapping[str, Tensor]) -> Tensor:
         """omega, [M, B]."""
-        if self.params.salience == "printed" and not self.release:
+        if self.params.salience == "printed" and not self.release:  # stacked, its gradients would add up in another order
             return torch.stack([salience(i, printed=True) for i in intensities.values()])
         if not self.release:
             return salience(torch.stack(list(intensities.values())))

@@ -81,12 +81,13 @@ class Table:
     @cached_property
     def unlearned(self) -> list[str]:
         """Trainings that learned nothing, in words, a config each; none are said of generated data."""
+        if self.provenance == "synthetic":
+            return []
+        configs = {c.id: c for c in self.wanted}
         found: dict[Config, list[int]] = {}
-        for c, n in self.wanted.items():
-            for s in seeds(n):
-                r = self.results.run(c, s)
-                if r["status"] == DONE and r.get("learned") is False and self.provenance != "synthetic":
-                    found.setdefault(c, []).append(s)
+        for r in self.runs:
+            if r["status"] == DONE and r.get("learned") is False:
+                found.setdefault(configs[r["config"]], []).append(r["seed"])
         return [
             f"{c.dataset} {c.backbone}+{c.mixer} ({c.id}), seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: learned nothing, the "
             "validation loss is that of a constant prediction"
