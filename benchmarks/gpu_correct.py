@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -196,16 +197,29 @@ def parity(run: Run) -> dict[str, Any]:
     if not Path(folder).is_dir():
         return {"skipped": "no fixtures: set BENCH_PARITY_DIR"}
     files = sorted(str(p) for p in Path("tests").glob("test_parity*.py")) if not run.tiny else ["tests/test_parity.py"]
-    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-rf", *files]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", *files]
     command += [w for plugin in ("tests.on_device", "no:cacheprovider", "no:benchmark") for w in ("-p", plugin)]
     if run.processes > 1:
         command += ["-n", str(run.processes), "--dist", "worksteal"]
     env = {**os.environ, "BENCH_TEST_DEVICE": run.device, "BENCH_PARITY_DIR": folder, "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run([*command, "--tb=line"], capture_output=True, text=True, env=env, timeout=max(run.left, 1))
-    except subprocess.TimeoutExpired:
-        return {"skipped": "out of time"}
+    with tempfile.TemporaryDirectory() as made:
+        report = Path(made) / "report.xml"
+        try:
+            done = subprocess.run(
+                [*command, "--tb=line", f"--junitxml={report}"], capture_output=True, text=True, env=env, timeout=max(run.left, 1)
+            )
+        except subprocess.TimeoutExpired:
+            return {"skipped": "out of time"}
+        failed = failures(report) if report.is_file() else {}
     lines = done.stdout.splitlines()
-    failed = [line.removeprefix("FAILED ") for line in lines if line.startswith("FAILED")]
     counts = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1] if lines else "")}
     return {**counts, "failed": failed, "last": lines[-1:], **({} if counts else {"error": (done.stdout + done.stderr)[-500:]})}
+
+
+def failures(report: Path) -> dict[str, str]:
+    """Test -> why it failed, in one line, of pytest's JUnit report."""
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        for bad in (*case.findall("failure"), *case.findall("error")):
+            found[f"{case.get('classname')}::{case.get('name')}"] = " ".join((bad.get("message") or "").split())[:300]
+    return found

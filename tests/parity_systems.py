@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.models.base import Batch, Inputs
 from bench.models.parts.text import Hidden
+from tests.on_device import loose
 from tests.parity_maps_finetuned import Names
 
 FOLDER = Path(os.environ.get("BENCH_PARITY_DIR") or Path(__file__).parents[1].parent / "shared" / "parity")
@@ -40,7 +41,7 @@ class Case:
             self.arrays = {k: torch.as_tensor(file[k]) for k in file.files if k != "meta"}
         self.config, self.dtype = self.meta["config"], dtype
         self.double = dtype == torch.float64
-        self.rtol, self.grad_rtol = (1e-5, 2e-4) if not self.double else (2e-6, 2e-5) if softmax32 else (1e-9, 1e-7)
+        self.rtol, self.grad_rtol = (loose(1e-5), loose(2e-4)) if not self.double else (2e-6, 2e-5) if softmax32 else (1e-9, 1e-7)
 
     def __getitem__(self, key: str) -> Tensor:
         x = self.arrays[key]
@@ -86,7 +87,7 @@ class Case:
         prefix = f"f64/{run}{loss}" if self.double and any(k.startswith("f64/" + run + loss) for k in self.arrays) else run + loss
         norms = {k: float(v) for k, v in self.group(prefix).items()}
         assert norms, f"the fixture has nothing under {prefix}"
-        floor = 1e-5 if not self.double else self.grad_rtol * 1e-1 * max(norms.values())
+        floor = loose(1e-5) if not self.double else self.grad_rtol * 1e-1 * max(norms.values())
         for name in (k[6:] for k in self.arrays if k.startswith("param/")):
             if place := names(name):
                 own, index = place

@@ -2,10 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks import gpu, gpu_parts
+from benchmarks import gpu, gpu_correct, gpu_parts
 from benchmarks.gpu_shares import shared
 
 
@@ -37,6 +39,15 @@ def test_a_part_that_fails_is_recorded_and_the_rest_runs(tmp_path, monkeypatch, 
 def test_parts_left_when_the_time_is_over_are_skipped_and_say_so(tmp_path):
     assert gpu.main(["--device", "cpu", "--out", str(tmp_path / "x.json"), "--parts", "machine", "--minutes", "-1"]) == 0
     assert "were over" in json.loads((tmp_path / "x.json").read_text())["machine"]["skipped"]
+
+
+def test_every_failed_test_of_parity_is_kept_with_its_reason(tmp_path):
+    test = tmp_path / "test_it.py"
+    test.write_text("def test_a():\n    raise RuntimeError('cudnn\\n' + 'x' * 400)\ndef test_b():\n    assert 1 == 2, 'of b'\ndef test_c():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", f"--junitxml={tmp_path / 'r.xml'}", str(test)]
+    subprocess.run(command, cwd=tmp_path, capture_output=True)
+    found = {k.partition("::")[2]: v for k, v in gpu_correct.failures(tmp_path / "r.xml").items()}
+    assert found["test_a"] == "RuntimeError: cudnn " + "x" * 280 and found["test_b"].startswith("AssertionError: of b") and len(found) == 2
 
 
 def nothing():
