@@ -218,8 +218,13 @@ def _merge_plans(into: Path, other: Path, found: Merged) -> None:
             found.damaged.append((str(path if theirs is None else target), "the record of what was run is damaged"))
             continue
         artefacts = {**theirs.get("artefacts", {}), **mine.get("artefacts", {})}
-        for name in set(theirs.get("artefacts", {})) & set(mine.get("artefacts", {})):
-            artefacts[name] = _joined(mine["artefacts"][name], theirs["artefacts"][name])
+        try:
+            for name in sorted(set(theirs.get("artefacts", {})) & set(mine.get("artefacts", {}))):
+                artefacts[name], differ = _joined(mine["artefacts"][name], theirs["artefacts"][name])
+                found.conflicts += [f"plans/{path.name}: {name}, --as {variant}" for variant in differ]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            found.damaged.append((f"{target} or {path}", "the record of what was run is damaged"))
+            continue
         adapted = sorted({*theirs.get("adapted", []), *mine.get("adapted", [])})
         written = [p["written"] for p in (theirs, mine) if isinstance(p.get("written"), (int, float))]
         write_json(target, {**theirs, **mine, **({"written": max(written)} if written else {}), "artefacts": artefacts, "adapted": adapted})
@@ -234,13 +239,19 @@ def _plan(path: Path) -> dict[str, Any] | None:
     return {} if found is None and not path.exists() else found if shape else None
 
 
-def _joined(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """One artefact's record out of two: all cells, the first folder's where both have one, the larger number of seeds."""
-    cells = {tuple(key): c for *key, c in (*theirs.get("cells", ()), *mine.get("cells", ()))}
+def _joined(mine: dict[str, Any], theirs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """One artefact's record out of two (all cells, the first folder's where both have one, the larger number of seeds), and
+    the variants that have other settings in each: the first folder's stay."""
     variants = {**theirs.get("variants", {}), **mine.get("variants", {})}
+    both = set(theirs.get("variants", {})) & set(mine.get("variants", {}))
+    differ = sorted(n for n in both if sorted(mine["variants"][n]["settings"]) != sorted(theirs["variants"][n]["settings"]))
+    variants |= {n: _together(mine["variants"][n], theirs["variants"][n]) for n in both.difference(differ)}
+    return {**_together(mine, theirs), **({"variants": variants} if variants else {})}, differ
+
+
+def _together(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    cells = {tuple(key): c for *key, c in (*theirs.get("cells", ()), *mine.get("cells", ()))}
     return {
         **theirs, **mine, "seeds": max(mine.get("seeds", 0), theirs.get("seeds", 0)),
-        "cells": [[*key, c] for key, c in cells.items()], **({"variants": variants} if variants else {}),
+        "cells": [[*key, c] for key, c in cells.items()],
     }
-
-

@@ -242,6 +242,26 @@ def test_merge_joins_what_was_run(tmp_path):
     assert {e.id for e in read_manifest(select(["msmix-t1", "msmix-t4"]), a, s)[0]} == {"msmix-t1", "msmix-t4"}
 
 
+def test_merge_joins_variants_of_one_name(tmp_path):
+    """Their cells, whichever folder ran them (a suite "tuned" in two places); of two with other settings the first folder's,
+    named."""
+    chosen, s = select(["msmix-t1"]), suite("quick")
+    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
+    for store, backbone, rate in ((a, "lmf", 0.1), (b, "tfn", 0.2)):
+        for name, value in (("wide", 0.3), ("rate", rate)):
+            plan = make_plan(chosen, s, store, only=f"synthetic-mosi/{backbone}+none", settings=[f"train.lr={value}"], variant=name)
+            write_manifest(plan, store, None)
+    assert merge(a.root, [b.root]).conflicts == ["plans/quick.json: msmix-t1, --as rate"]
+    (e,), _ = read_manifest(chosen, a, s)
+    assert {(r.departs, r.backbone): c.train["lr"] for r in e.rows if r.departs for c in r.cells.values()} == {
+        ("wide", "LMF"): 0.3, ("wide", "TFN"): 0.3, ("rate", "LMF"): 0.1}
+    for broken in ({"cells": [5]}, {"cells": [], "variants": {"wide": {}}}, 5):
+        write_json(manifest_path(b, "quick"), {"artefacts": {"msmix-t1": broken}})
+        kept = manifest_path(a, "quick").read_bytes()
+        assert [why for _, why in merge(a.root, [b.root]).damaged] == ["the record of what was run is damaged"]
+        assert manifest_path(a, "quick").read_bytes() == kept
+
+
 def test_the_last_suite_is_known_in_a_copy_too(tmp_path):
     """A clone's files are as old as the clone: which suite ran last stands in the record."""
     s = Store(tmp_path)
