@@ -89,3 +89,36 @@ def test_two_sessions_on_a_gpu_gave_the_same_numbers():
     timed = {"train_seconds"}
     assert len(first) == 7 and len(second) == 35
     assert all({k: v for k, v in r.items() if k not in timed} == {k: v for k, v in second[j].items() if k not in timed} for j, r in first.items())
+
+
+def test_cuda_and_cpu_give_the_same_findings():
+    """docs/performance.md: 21 Welch tests for each of TFN and LMF, and the H200's runs of TFN are those of the reference."""
+    import csv
+    from collections import defaultdict
+
+    from scipy import stats
+
+    root, found = gpu.Path("results/reference/mosi"), {}
+    measured = ("mae", "corr", "non0_acc2")
+    lines = list(csv.DictReader(gpu.Path("benchmarks/h200/5-tfn-cpu-cuda.csv").read_text().splitlines()))
+    on = {d: defaultdict(list) for d in ("cpu", "cuda")}
+    for r in lines:
+        for m in measured:
+            on[r["device"]][r["row"], m].append(float(r[m]))
+    found["tfn"] = on
+    stored = [json.loads(p.read_text())["test"] for p in root.glob("tfn+*/*-s111?/metrics.json")]
+    assert len(lines) == 70 and {tuple(float(r[m]) for m in measured) for r in lines if r["device"] == "cuda"} <= {
+        tuple(s[m] for m in measured) for s in stored}
+    on = {d: defaultdict(list) for d in ("cpu", "cuda")}
+    for r in csv.DictReader(gpu.Path("benchmarks/h200/4-real-runs.csv").read_text().splitlines()):
+        on_cpu = json.loads((root / f"lmf+{r['mixer']}" / r["job"] / "metrics.json").read_text())["test"]
+        for m in measured:
+            on["cuda"][r["job"].partition("-")[0], m].append(float(r[f"test_{m}"]))
+            on["cpu"][r["job"].partition("-")[0], m].append(on_cpu[m])
+    found["lmf"] = on
+    text = gpu.Path("docs/performance.md").read_text()
+    for backbone, printed in (("lmf", "the smallest p is 0.04 (0.83 after Holm)"), ("tfn", "the smallest p is 0.11 (1.00 after Holm)")):
+        cpu, cuda = found[backbone]["cpu"], found[backbone]["cuda"]
+        p = [stats.ttest_ind(cpu[k], cuda[k], equal_var=False).pvalue for k in cpu]
+        assert len(p) == 21 and {len(v) for v in (*cpu.values(), *cuda.values())} == {5}
+        assert printed == f"the smallest p is {min(p):.2f} ({min(1, 21 * min(p)):.2f} after Holm)" and printed in text

@@ -56,15 +56,23 @@ def test_simple_backbones_reach_what_ridge_on_the_text_nearly_reaches(backbone):
     assert len(scores) == 30 and scores.value.mean() >= 0.77
 
 
-def test_the_search_with_lmf_is_whole_and_its_section_renders(tmp_path, capsys):
-    """Seven rows, twelve trials each, the published setting first; docs/findings.md quotes the table."""
+def test_the_searches_are_whole_and_their_sections_render(tmp_path, capsys):
+    """Seven rows of two backbones, twelve trials each, the published setting first; docs/findings.md quotes the tables."""
     trails = read_all(Store(REFERENCE))
-    assert len(trails) == 7 and {t.config.backbone for t in trails} == {"lmf"}
+    assert sorted(t.config.backbone for t in trails) == ["lmf"] * 7 + ["tfn"] * 7
     assert all(len(t.trials) == 12 and t.seeds == (101,) and not t.trials[0].settings for t in trails)
     assert main(["report", "msmix-t1", "--suite", "tuned", "--results", str(REFERENCE), "--out", str(tmp_path)]) == 0
     page, findings = (tmp_path / "index.html").read_text(), (ROOT / "docs" / "findings.md").read_text()
-    for quoted in ("64.93 ± 1.85", "50.01 ± 19.72", "64.89 ± 1.28", "\u22120.04 [\u22122.92, +2.84]", "0.8751"):
-        assert quoted in page and quoted in findings
+    for quoted in ("64.93 ± 1.85", "50.01 ± 19.72", "64.89 ± 1.28", "\u22120.04 [\u22122.92, +2.84]", "0.8751", "0.408",
+                   "65.51 ± 1.04", "63.61 ± 0.79", "\u22121.89 [\u22123.63, \u22120.16]", "+1.62 [\u22121.06, +4.31]", "0.8657", "0.124", "0.193"):
+        assert quoted in page and quoted in findings, quoted
+
+
+@pytest.mark.parametrize(("backbone", "device"), [("tfn", "NVIDIA H200"), ("lmf", "CPU (x86_64)")])
+def test_what_is_compared_ran_on_one_device(backbone, device):
+    """Trials, published and tuned runs of a backbone's seven rows, at five seeds."""
+    envs = [json.loads(p.read_text())["device"] for p in REFERENCE.glob(f"mosi/{backbone}+*/*/env.json")]
+    assert set(envs) == {device} and len(envs) >= 154
 
 
 def test_claims_on_other_files_are_not_called_reproduced(tmp_path, capsys):
@@ -95,7 +103,7 @@ def test_ms_mix_is_contradicted_where_it_was_tested(tmp_path, capsys):
     claims = pd.read_csv(tmp_path / "claims.csv").set_index("id")
     first = claims.loc["msmix-c01"]
     assert (first["verdict"], first["tested"], first["n"], first["direction"], first["units"]) == ("contradicted", 3, 18, 0, 3)
-    assert first["mean_gain"] == pytest.approx(-2.3, abs=0.05) and first["pooled_p"] < 0.001 and first["data"] == "custom"
+    assert first["mean_gain"] == pytest.approx(-2.2, abs=0.05) and first["pooled_p"] < 0.001 and first["data"] == "custom"
     assert "Tested 3 of 18 cells" in first["arithmetic"] and "Wilcoxon" not in "".join(claims["arithmetic"])
     # MulT's two seeds tie in one metric (-1/656 in both): that decides nothing
     assert "MulT" not in str(claims.loc["msmix-c04", "arithmetic"]).partition("Against it")[2].partition("Missing")[0]
