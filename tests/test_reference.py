@@ -41,6 +41,7 @@ def test_report_renders_from_the_reference_results(tmp_path, capsys):
     assert "CUSTOM" in page.upper() and "text_state=valid" in page
     # what was tuned is read whatever suite is shown, and the first screen says it once, against the backbone alone
     assert "64.89 ± 1.28" in page and "50.01 ± 19.72" in page and page.count("Both tuned alike") == 1
+    assert "tuning alone changes MAE by +0.080." in page, "of one row there is no range"
     assert (tmp_path / "msmix-t1.tex").exists()
 
 

@@ -116,7 +116,8 @@ def _said(
     own = [g.difference for g in gains if g.n and math.isfinite(g.difference)]
     if not own:
         return "The chosen settings were not run on the evaluation's seeds yet: bench run --suite tuned."
-    text = f"{name}: tuning alone changes {column.label} by {_signed(min(own), column)} to {_signed(max(own), column)} over the methods."
+    span = f" to {_signed(max(own), column)} over the methods" if len(own) > 1 else ""
+    text = f"{name}: tuning alone changes {column.label} by {_signed(min(own), column)}{span}."
     if both:
         before, after = (max(x) for x in zip(*both))
         over_what = "the plain backbone" if base == "plain" else base
