@@ -9,6 +9,10 @@ class BenchError(Exception):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
+class MissingPackage(BenchError):
+    """An optional package that this needs is not installed."""
+
+
 class DataError(BenchError):
     """A feature file is missing, truncated, unsafe, or of the wrong shape."""
 

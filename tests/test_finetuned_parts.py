@@ -77,6 +77,15 @@ def test_glomo_gates_follow_torchs_random_stream_in_training_only():
     assert torch.equal(mixture.eval()(x).gates, mixture(x).gates)
 
 
+def test_glomo_mixture_computes_in_float32_at_least():
+    mixture, x = MixtureOfExperts(4, 8, 3, 3, 2, 1e-2), torch.randn(7, 4)
+    noise = torch.randn(7, 3)
+    single, half = mixture(x, noise).value, mixture(x.bfloat16(), noise).value
+    double = mixture.double()(x.double(), noise.double()).value
+    assert (single.dtype, half.dtype, double.dtype) == (torch.float32, torch.float32, torch.float64)
+    torch.testing.assert_close(double.float(), single)
+
+
 def test_the_flag_for_an_encoders_pooler_hides_no_models_own_module():
     """A class attribute wins over a module of the same name: MAG and the readout of ITHP have a `pooler`."""
     flag = "with_pooler"

@@ -45,7 +45,7 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Mixture:
         """x [B, d]. In training the gate logits get noise: `noise` [B, E], standard normal, or drawn here."""
         with torch.autocast(x.device.type, enabled=False):  # exponentials and load estimates need more than bf16
-            return self._mix(x.float(), noise)
+            return self._mix(x if x.dtype == torch.float64 else x.float(), noise)
 
     def _mix(self, x: Tensor, noise: Tensor | None) -> Mixture:
         clean = x @ self.w_gate  # (B, E)
