@@ -12,6 +12,7 @@ rest runs. Parts, in order (benchmarks/gpu_parts.py):
     peer        the same model and data in a loop as peers write it: DataLoader, .item() every step, seeds in turn
     encoder     fine-tuning a BERT-base-sized encoder in bf16, as a share of the measured matmul rate
     kernels     kernels of a step and the time the device takes for them
+    launch      captured steps of sixteen jobs and nothing else: host time of a launch, one host thread or several
     slice       msmix-t1's three frozen-text backbones x six methods x five seeds on MOSI-sized data, end to end
     real        the same cells on real MOSI by `bench run` itself (--data DIR)
     cells       every backbone and system x mixer: graph = eager, bit for bit, weights and history, dropout and mixing
