@@ -16,8 +16,9 @@ rest runs. Parts, in order (benchmarks/gpu_parts.py):
     slice       msmix-t1's three frozen-text backbones x six methods x five seeds on MOSI-sized data, end to end
     real        the same cells on real MOSI by `bench run` itself (--data DIR)
     cells       every backbone and system x mixer: graph = eager, bit for bit, weights and history, dropout and mixing
-                included, and what was not captured, why; a short training on the device and on the CPU: float64 close to
-                rounding, float32 within TOLERANCE, without dropout, whose draws the two do not share
+                included, and what was not captured, why; a short training on the device and on the CPU, without dropout and
+                with the CPU's draws: float64 close to rounding, float32 within TOLERANCE or ten times what rounding does
+                to the CPU's own training (float32_rounding); a cell whose package is not there is skipped
     parity      the reference implementations' fixtures, on the device ($BENCH_PARITY_DIR)
     processes   the same jobs in one process or several, with and without the Multi-Process Service
     projection  hours of the whole paper suite at the measured rates
