@@ -22,6 +22,7 @@ DRAWING = [("mcl", "none"), ("mo_sarcation", "none"), ("unimse", "none"), ("glom
 def spread(cell, monkeypatch):
     """How far two short trainings of a cell are apart that differ in nothing but the process's own generators."""
     found = []
+    monkeypatch.setattr(gpu_correct, "STEPS", 2)
     for seed in (1, 2):
         def seeded(model, seed=seed):
             torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
@@ -35,7 +36,6 @@ def spread(cell, monkeypatch):
 @pytest.mark.parametrize("cell", DRAWING, ids="+".join)
 def test_a_compared_training_draws_nothing_of_its_own(cell, monkeypatch):
     pytest.importorskip("transformers")
-    monkeypatch.setattr(gpu_correct, "STEPS", 2)
     settle("cpu")
     assert spread(cell, monkeypatch) == 0.0
 
