@@ -24,7 +24,6 @@ from bench.matrix import Job
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Inputs
-from bench.models.parts import gpu_kernels
 from bench.models.parts.cost import operations, parameters_by_paper
 from bench.seeds import numpy_stream, stream_seed
 from bench.store import Store
@@ -238,7 +237,7 @@ def _run(
     torch.manual_seed(stream_seed(c.dataset, c.backbone, job.seed, "dropout"))
     train_began = time.perf_counter()
     result = yield from training(model, mixer, data, p, streams, parts.family, say, steps)
-    env |= {**steps.facts(), **gpu_kernels.facts(model)}
+    env |= steps.facts()
     if steps.reason:
         say(f"engine: {steps.reason}; runs eagerly")
     env["train_seconds"] = round(time.perf_counter() - train_began, 3)

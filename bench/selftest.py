@@ -11,7 +11,6 @@ from torch import Tensor
 from bench.data.dataset import load
 from bench.job import assemble, settle
 from bench.matrix import Config, Job
-from bench.models.parts.gpu_kernels import tower_kernels
 from bench.seeds import numpy_stream, stream_seed
 from bench.train.engine import Eager, choose
 from bench.train.loop import Streams, training
@@ -105,8 +104,4 @@ def check(device: str, epochs: int = 3) -> list[Finding]:
         if device.startswith("cuda"):
             line += f", {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB"
         found.append(Finding(what, agree and (captured or not auto.engine.graphs), line))
-    if device.startswith("cuda"):
-        kernels, reason = tower_kernels(torch.device(device))
-        line = reason if kernels is None else f"Triton {kernels.triton.__version__}, the numbers of torch's operations"
-        found.append(Finding("kernels of MulT's towers", kernels is not None, line))
     return found

@@ -70,16 +70,12 @@ def silenced(model: nn.Module, seed: int = 5) -> Iterator[None]:
     """Training mode without what two devices do not draw alike: no dropout, one sequence of draws for noise, pairs and
     masks. Changes the model's rates and, while it lasts, the process."""
     from bench.models.parts import layers
-    from bench.models.parts.towers import Fold
 
     for m in model.modules():
         if isinstance(m, nn.Dropout):
             m.p = 0.0
         if isinstance(m, (nn.MultiheadAttention, nn.RNNBase)):
             m.dropout = 0.0
-        if isinstance(m, Fold):  # on a GPU a kernel drops weights by these
-            m.each_rate = (0.0,) * len(m.each_rate)
-            m.rates.zero_()
     real = layers.dropout  # its form depends on the device
     held = [(m, k) for n, m in list(modules.items()) if n.startswith("bench.") for k, v in vars(m).items() if v is real]
 

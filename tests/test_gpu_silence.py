@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from bench import lexicon
 from bench.job import settle
 from bench.matrix import Job
-from bench.models.parts.towers import Fold, Towers
 from benchmarks import gpu_correct
 from benchmarks.gpu_silence import silenced
 from tests import golden
@@ -69,27 +68,6 @@ def test_no_form_of_dropout_is_left_and_the_rest_stays():
         y = model.train()(x)
     causal = F.scaled_dot_product_attention(x, x, x, is_causal=True) + F.scaled_dot_product_attention(x, x, x)
     assert torch.equal(y, model.attend.eval()(causal, causal, causal, need_weights=False)[0])
-
-
-def test_towers_kernels_are_told_to_drop_nothing(monkeypatch):
-    """On a GPU attention of several towers, its dropout included, is a kernel, out of reach of what watches torch's operations."""
-    told = []
-
-    class Kernels:
-        MOST_NORM, MOST_STEPS, MOST_WIDTH = 0, 64, 16
-
-        @staticmethod
-        def attention(q, k, v, heads, mask, rates, drop):
-            told.append((drop, rates.max().item()))
-            return q + k.mean() + v.mean()
-
-    towers = Towers(2, 8, 2, 1, embed_dropout=0.1, relu_dropout=0.1, residual_dropout=0.1)
-    model = nn.ModuleDict({"towers": towers, "fold": Fold((0, 1), (4, 4), (4, 4), (0.1, 0.2), False)}).train()
-    monkeypatch.setattr(Towers, "_kernels", lambda self, x: Kernels)
-    model["towers"](torch.randn(2, 3, 4, 8), model["fold"])
-    with silenced(model):
-        model["towers"](torch.randn(2, 3, 4, 8), model["fold"])
-    assert told == [(True, pytest.approx(0.2)), (False, 0.0)]
 
 
 def test_draws_are_one_sequence_whatever_draws_beside_them():

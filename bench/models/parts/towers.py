@@ -7,22 +7,18 @@ the end. In cross attention keys and values are the embedded source at every lay
 What makes the stack quick changes no number beyond rounding: weights of all towers lie behind one leading axis; a
 LayerNorm's gain and shift are folded into the linear map behind it; the keys and values of all layers of a cross
 encoder come from one product, as their source does not change; and where only one step of the output is wanted, the
-last layer computes that step alone, without projecting the keys and values of the others. On a GPU attention and
-LayerNorm are kernels of our own where their sizes allow it (tower_kernels.py), which read heads where they lie.
+last layer computes that step alone, without projecting the keys and values of the others.
 
 Legend: n towers, L layers, B batch, T query steps, S key steps, w width, H heads, h = w / H.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.parts import gpu_kernels
 from bench.models.parts.layers import dropout, sinusoid
 
 
@@ -59,7 +55,6 @@ class Towers(nn.Module):
     layer (the packed query, key, value matrix is one draw), biases 0, LayerNorm 1 and 0."""
 
     together: bool = False  # attention of all towers at once, as on CUDA
-    ran_by: str = ""  # on CUDA: by what kernels (gpu_kernels.py)
 
     def __init__(
         self, n: int, width: int, heads: int, levels: int, *, embed_dropout: float, relu_dropout: float,
@@ -90,45 +85,23 @@ class Towers(nn.Module):
         Returns [n, B, T, w], or [n, B, w] of the steps `last` [n, B] (int64; self-attention only).
         """
         p = self._folded(fold.towers)
-        kernels = self._kernels(x)
-        normalise = kernels.normalise if kernels is not None and self.width <= kernels.MOST_NORM else _normalise
-        whole = kernels if kernels is not None and self._fits(kernels, fold) else None  # a layer's attention in one kernel
         x = self._embed(x)
-        fixed = [None] * self.levels if source is None else self._keys_values(source, p, normalise, whole is not None)
+        fixed = [None] * self.levels if source is None else self._keys_values(source, p)
         layers = zip(*(p[k].unbind(1) for k in _LAYER_PARAMETERS), fixed, strict=True)
         for level, (qkv_w, qkv_b, out_w, out_b, fc1_w, fc1_b, fc2_w, fc2_b, kv) in enumerate(layers):
             z = normalise(x)
             if last is not None and level == self.levels - 1:
                 x, y = pick(x, last), self._attend_last(z, qkv_w, qkv_b, last, fold)  # (n, B, 1, w)
             elif kv is None:
-                qkv = linear(z, qkv_w, qkv_b)
-                if whole is None:
-                    y = self._attend(*self._split(qkv, 3), fold)
-                else:
-                    y = self._attend_whole(whole, *qkv.unflatten(3, (3, -1)).unbind(3), fold)
+                y = self._attend(*self._split(linear(z, qkv_w, qkv_b), 3), fold)
             else:
                 w = self.width
-                q = linear(z, qkv_w[:, :w], qkv_b[:, :w])
-                y = self._attend(*self._split(q, 1), *kv, fold) if whole is None else self._attend_whole(whole, q, *kv, fold)
+                y = self._attend(*self._split(linear(z, qkv_w[:, :w], qkv_b[:, :w]), 1), *kv, fold)
             x = x + self._residual_drop(linear(y, out_w, out_b))
             y = dropout(linear(normalise(x), fc1_w, fc1_b).relu(), self.relu_dropout, self.training)
             x = x + self._residual_drop(linear(y, fc2_w, fc2_b))
         x = torch.addcmul(p["end_bias"][:, None, None], normalise(x), p["end_weight"][:, None, None])
         return x if last is None else x.squeeze(2)
-
-    def _kernels(self, x: Tensor) -> ModuleType | None:
-        if not x.is_cuda or torch._C._functorch.peek_interpreter_stack() is not None:  # vmap has no rule for them
-            return None
-        kernels, reason = gpu_kernels.tower_kernels(x.device)
-        self.ran_by = f"torch: {reason}" if kernels is None else f"Triton {kernels.triton.__version__}"
-        return kernels
-
-    def _fits(self, kernels: ModuleType, fold: Fold) -> bool:
-        return max(fold.steps) <= kernels.MOST_STEPS and self.width <= kernels.MOST_WIDTH * self.heads
-
-    def _attend_whole(self, kernels: ModuleType, q: Tensor, k: Tensor, v: Tensor, fold: Fold) -> Tensor:
-        """q [n, B, T, w], already scaled, k and v [n, B, S, w]; returns [n, B, T, w]."""
-        return kernels.attention(q, k, v, self.heads, fold.mask, fold.rates, self.training and max(fold.each_rate) > 0)
 
     def _folded(self, towers: tuple[int, ...]) -> dict[str, Tensor]:
         """Stacked parameters of some towers, LayerNorms folded into the maps behind them, queries scaled by h^-0.5."""
@@ -149,28 +122,23 @@ class Towers(nn.Module):
             y = y + self.positions[: x.shape[2]] * (x[..., :1] != 0)
         return dropout(y, self.embed_dropout, self.training)
 
-    def _keys_values(
-        self, source: Tensor, p: dict[str, Tensor], normalise: Callable[[Tensor], Tensor], whole: bool
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Per layer the keys and values of a source that no layer changes, (n B H, S, h); whole: [n, B, S, w]. The two
-        have embedding dropout masks of their own, so they are one product only where there is no such dropout."""
+    def _keys_values(self, source: Tensor, p: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Per layer the keys and values (n B H, S, h) of a source that no layer changes. The two have embedding
+        dropout masks of their own, so they are one product only where there is no such dropout."""
         w, L = self.width, self.levels
         n, B, S, _ = source.shape
         if self.training and self.embed_dropout > 0:
             parts = ((w, 2 * w), (2 * w, 3 * w))
         else:
             parts = ((w, 3 * w),)
-        found: list[Any] = []
+        found: list[Tensor] = []
         for a, b in parts:
             weight, bias = p["qkv_weight"][:, :, a:b].flatten(1, 2), p["qkv_bias"][:, :, a:b].flatten(1, 2)
             y = linear(normalise(self._embed(source)), weight, bias)  # (n, B, S, L * (b - a))
-            if whole:
-                found += zip(*(layer.unflatten(3, (-1, w)).unbind(3) for layer in y.unflatten(3, (L, -1)).unbind(3)), strict=True)
-                continue
             y = y.view(n, B, S, L, (b - a) // w, self.heads, -1).permute(4, 3, 0, 1, 5, 2, 6)
             found += y.reshape(-1, L, n * B * self.heads, S, w // self.heads).unbind(0)
         keys, values = found
-        return list(zip(keys, values, strict=True) if whole else zip(keys.unbind(0), values.unbind(0), strict=True))
+        return list(zip(keys.unbind(0), values.unbind(0), strict=True))
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[n, B, T, parts * w] -> parts x (n B H, T, h)."""
@@ -226,7 +194,7 @@ _LAYER_PARAMETERS = tuple(f"{name}_{part}" for name in ("qkv", "out", "fc1", "fc
 _NORMS = ("norm_weight", "norm_bias", "end_weight", "end_bias")
 
 
-def _normalise(x: Tensor) -> Tensor:
+def normalise(x: Tensor) -> Tensor:
     """LayerNorm without gain and shift."""
     return F.layer_norm(x, x.shape[-1:])
 
