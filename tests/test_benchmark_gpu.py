@@ -122,3 +122,25 @@ def test_cuda_and_cpu_give_the_same_findings():
         p = [stats.ttest_ind(cpu[k], cuda[k], equal_var=False).pvalue for k in cpu]
         assert len(p) == 21 and {len(v) for v in (*cpu.values(), *cuda.values())} == {5}
         assert printed == f"the smallest p is {min(p):.2f} ({min(1, 21 * min(p)):.2f} after Holm)" and printed in text
+
+
+def test_what_the_cells_and_fixtures_gave_on_a_gpu():
+    """docs/performance.md: graphs against eager, device against CPU, parity."""
+    folder, text = gpu.Path("benchmarks/h200"), " ".join(gpu.Path("docs/performance.md").read_text().split())
+    cells = json.loads((folder / "5-cells.json").read_text())["cells"]["cells"]
+    ran = {c: e for c, e in cells.items() if "vaderSentiment" not in str(e)}
+    assert len(cells) == 112 and len(ran) == 110 and {c.split("+")[0] for c in set(cells) - set(ran)} == {"skeafn"}
+    assert all(e["graphs"]["same"] and "not_captured" not in e["graphs"] for e in ran.values())
+    double = {c: e["agree"] for c, e in ran.items() if isinstance(e["agree"]["float64"], float) and e["agree"]["float64"] <= 1e-6}
+    assert len(double) == 85 and max(a["float64"] for a in double.values()) == pytest.approx(6.3e-7, rel=0.02)
+    loose = {c: a["float32"] for c, a in double.items() if a["float32"] > 2e-3}
+    assert set(loose) == {"bbfn+none", "bbfn+msmix", "lmib+msmix", "misa+advmixup"} and max(loose.values()) < 0.03
+    parity = json.loads((folder / "6-parity.json").read_text())["parity"]
+    assert parity["failed"] == {} and (parity["passed"], parity["skipped"]) == (323, 4)
+    launches = json.loads((folder / "6-launch.json").read_text())["launch"]
+    mixed, plain = (launches[f"tfn+{m}"] for m in ("msmix", "none"))
+    for found, said in ((mixed, 1510), (plain, 2337)):
+        rates = [found[f"16 jobs, {n} threads, per_s"] for n in (1, 2, 4)]
+        assert rates[0] == pytest.approx(said, rel=1e-3) and max(rates) < 1.01 * min(rates)
+    assert f"{mixed['host_us_a_launch']:.0f} and {plain['host_us_a_launch']:.0f} µs" in text
+    assert "all 110 that could run there" in text and "323 tests passed" in text and "1,510 with MS-Mix and 2,337 without" in text
