@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.matrix import Config, Experiment, Job, Row
 from bench.matrix import seeds as of_seeds
 from bench.plan import Plan, map_configs, with_figure_settings
+from bench.plural import count
 from bench.settings import difference, short_name, text, variant_name
 from bench.store import MISSING, Store, read_json, write_json
 from bench.suites import SUITES, Suite, fitted_settings
@@ -192,7 +193,7 @@ def _line(artefact: str, name: str, shown: bool, configs: Sequence[Config], vari
     settings = " ".join(variant["settings"])
     where = "rows of their own, outside every verdict" if shown else "not shown; `bench report --variants` shows them"
     title = f"{name} ({settings})" if variant["named"] else settings
-    cells = f"{len(configs)} cell{'s' * (len(configs) > 1)}"
+    cells = f"{count(len(configs), 'cell')}"
     return f"{artefact}, {systems}: {cells} ran with other settings, {title}: {where}"
 
 

@@ -12,6 +12,7 @@ from bench.launch.sessions import in_progress
 from bench.manifest import read_manifest, suites_run
 from bench.matrix import Experiment, expand
 from bench.plan import find_data, restricted
+from bench.plural import count
 from bench.selectors import Only
 from bench.store import DONE, FAILED, Store
 from bench.suites import suite as suite_named
@@ -107,7 +108,7 @@ def watch(
         if ended == len(jobs):
             return page
         if not busy and idle:
-            say(f"nothing runs any more: {len(jobs) - ended} jobs have no result; `bench run` makes them, `bench plan` says which cannot run here")
+            say(f"nothing runs any more: {count(len(jobs) - ended, 'job has', 'jobs have')} no result; `bench run` makes them, `bench plan` says which cannot run here")
             return page
         idle = not busy
         time.sleep(seconds)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.matrix import Config
+from bench.plural import count
 from bench.spaces import changed
 from bench.store import Store, read_json, write_json
 
@@ -167,7 +168,7 @@ def unequal(trails: Iterable[Trail]) -> str:
     if len(groups) < 2:
         return ""
     words = (
-        f"{sampler}, {budget} trials on {len(seeds)} seed{'s' * (len(seeds) > 1)} by {objective}: {', '.join(names)}"
+        f"{sampler}, {count(budget, 'trial')} on {count(len(seeds), 'seed')} by {objective}: {', '.join(names)}"
         for (sampler, budget, seeds, objective), names in groups.items()
     )
     return "not tuned alike: " + "; ".join(words)

@@ -18,6 +18,7 @@ from bench.data.corruption import parse as parse_corruption
 from bench.data.dataset import spec
 from bench.errors import BenchError
 from bench.matrix import Config
+from bench.plural import count
 from bench.settings import ROOMS, parse, text
 from bench.train.protocol import Protocol, from_params
 
@@ -103,7 +104,7 @@ def check(settings: Sequence[str], cells: Iterable[Config]) -> list[str]:
             raise BenchError(f"--set {setting}: no selected cell reads anything else, so nothing changes")
         if len(takers) < len(cells):
             who = sorted({c.backbone if room == "data" else getattr(c, room) for c in takers})
-            notes.append(f"{room}.{name} changes the cells of {', '.join(who)}; the other {len(cells) - len(takers)} have no such setting")
+            notes.append(f"{room}.{name} changes the cells of {', '.join(who)}; the other {count(len(cells) - len(takers), 'has', 'have')} no such setting")
     for c in cells:
         check_config(c)
     return notes

@@ -283,5 +283,5 @@ def test_word_files_say_what_is_wrong_with_a_sample(tmp_path):
         with pytest.raises(DataError, match=f"train sample 0 .*it has {line}"):
             read(change)
     for value in (1e300, -1e300):
-        with pytest.raises(DataError, match=rf"train/visual has 10 values in 1 samples .* of {re.escape(f'{value:g}')} or so, beyond what single precision"):
+        with pytest.raises(DataError, match=rf"train/visual has 10 values in 1 sample .* of {re.escape(f'{value:g}')} or so, beyond what single precision"):
             read(lambda inner, y, i, value=value: ((inner[0], np.full((2, 5), value), inner[2]), y, i))

@@ -142,7 +142,7 @@ def test_nan_is_zeroed_after_the_mean_and_refused_on_the_sequence_path(put):
     other_feature = data["valid"]["vision"][1, :, 1].mean()
     assert ds.splits["valid"]["vision_mean"][1, 0].tolist() == [0.0, pytest.approx(other_feature, abs=1e-6)]
     assert Resident(ds, time_mean=True).size("valid") == 3
-    line = r"valid/vision has 1 values in 1 samples \(first 'valid\$_\$1'\) of NaN; only models that average over time"
+    line = r"valid/vision has 1 value in 1 sample \(first 'valid\$_\$1'\) of NaN; only models that average over time"
     for reader in (lambda: ds.inputs(), lambda: Resident(ds)):
         with pytest.raises(DataError, match=line):
             reader()
@@ -177,12 +177,12 @@ def _poke(split, key, index, value):
             r"test/vision has samples of different shapes: the first is \[9, 1\], number 2 is \[9, 2\]",
         ),
         (_with("train", "text_bert", lambda a: a[:, :2]), r"train/text_bert has shape \[6, 2, 5\]"),
-        (_poke("train", "text_bert", (3, 0, 0), 0.5), r"train/text_bert has 1 .* \(first 'train\$_\$3'\) that are no"),
-        (_poke("test", "text", (2, 1, 3), np.nan), r"test/text has 1 values in 1 samples \(first 'test\$_\$2"),
-        (_poke("test", "audio", (2, 1, slice(2)), np.inf), r"test/audio has 2 values in 1 samples .* of inf"),
-        (_poke("test", "vision", (2, 1, 1), -np.inf), r"test/vision has 1 values .* of inf"),
-        (_poke("valid", "regression_labels", 2, 3.5), r"valid/regression_labels has 1 .*\$2'\) that are outside \[-3, 3\]"),
-        (_poke("valid", "regression_labels", 2, np.nan), r"valid/regression_labels has 1 .* that are NaN or infinite"),
+        (_poke("train", "text_bert", (3, 0, 0), 0.5), r"train/text_bert has 1 .* \(first 'train\$_\$3'\) beyond what token ids can be"),
+        (_poke("test", "text", (2, 1, 3), np.nan), r"test/text has 1 value in 1 sample \(first 'test\$_\$2"),
+        (_poke("test", "audio", (2, 1, slice(2)), np.inf), r"test/audio has 2 values in 1 sample .* of inf"),
+        (_poke("test", "vision", (2, 1, 1), -np.inf), r"test/vision has 1 value .* of inf"),
+        (_poke("valid", "regression_labels", 2, 3.5), r"valid/regression_labels has 1 .*\$2'\) outside \[-3, 3\]"),
+        (_poke("valid", "regression_labels", 2, np.nan), r"valid/regression_labels has 1 .* of NaN or infinity"),
     ],
 )  # fmt: skip
 def test_damage_is_named_in_one_line(put, tmp_path, damage, line):
@@ -206,12 +206,12 @@ def test_a_file_of_another_layout(put):
 def test_ids_that_occur_twice_are_counted_and_shared_ones_need_a_word(put, monkeypatch):
     data = content()
     data["train"]["id"][1] = data["train"]["id"][0]
-    assert "train: 1 ids occur more than once, first 'train$_$0'" in put(data).warnings
+    assert "train: 1 id occurs more than once, first 'train$_$0'" in put(data).warnings
     data["test"]["id"][0] = data["train"]["id"][5]
-    with pytest.raises(DataError, match=r"1 ids of test occur in train too, first 'train\$_\$5'; mend .* --allow-leak"):
+    with pytest.raises(DataError, match=r"1 id of test occurs in train too, first 'train\$_\$5'; mend .* --allow-leak"):
         put(data)
     monkeypatch.setenv(dataset.ALLOW_LEAK, "1")
-    assert "allowed to leak: 1 ids of test occur in train too, first 'train$_$5'" in put(data).warnings
+    assert "allowed to leak: 1 id of test occurs in train too, first 'train$_$5'" in put(data).warnings
 
 
 def test_unimodal_labels_and_label_columns(put):

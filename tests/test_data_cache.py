@@ -86,7 +86,7 @@ def test_a_refusal_is_remembered_for_that_content_only(tmp_path, monkeypatch):
     with pytest.raises(dataset.DataError, match="of NaN"):
         read(tmp_path)
     monkeypatch.setattr(dataset, "load_pickle", lambda path: pytest.fail("read again"))
-    with pytest.raises(dataset.DataError, match=f"{path}: train/text has 1 values .* of NaN"):
+    with pytest.raises(dataset.DataError, match=f"{path}: train/text has 1 value .* of NaN"):
         read(tmp_path)
     monkeypatch.undo()
     put(path, content())
@@ -106,7 +106,7 @@ def test_what_leaks_is_kept_with_a_job(tmp_path, monkeypatch):
     store, job = Store(tmp_path / "results"), Job(Config("mosi", "unaligned", "lmf", train={"max_epochs": 1}), 1111)
     run(job, store, tmp_path / "data")
     notes = read_json(store.folder(job) / "env.json")["data_notes"]
-    assert notes == ["1 ids of test occur in train too, first 'train$_$5'"]
+    assert notes == ["1 id of test occurs in train too, first 'train$_$5'"]
 
 
 def test_a_plan_says_what_leaks_among_its_departures(tmp_path, monkeypatch):
@@ -119,5 +119,5 @@ def test_a_plan_says_what_leaks_among_its_departures(tmp_path, monkeypatch):
     make = lambda: api.plan(["msmix-t1"], "real", tmp_path / "data", tmp_path / "results", 1, "mosi/lmf+none", [])
     assert any("say --allow-leak to go on" in reason for reason in make().blocked.values())
     monkeypatch.setenv(dataset.ALLOW_LEAK, "1")
-    plan, line = make(), "mosi/unaligned: 1 ids of test occur in train too, first 'train$_$5' (--allow-leak)"
+    plan, line = make(), "mosi/unaligned: 1 id of test occurs in train too, first 'train$_$5' (--allow-leak)"
     assert line in plan.adapted

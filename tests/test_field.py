@@ -87,7 +87,7 @@ def test_doubles_beyond_single_precision_go_where_the_cast_of_the_fields_loader_
     assert "audio: 3 values below -3.4e+38 set to 0, as -inf is" in ds.warnings
     assert ds.splits["train"]["audio"][0, 0, 0] == 0
     for key, value in (("audio", 1e300), ("vision", 1e300), ("vision", -1e300)):
-        with pytest.raises(DataError, match=rf"train/{key} has 1 values .* of {value:g} or so, beyond".replace("+", r"\+")):
+        with pytest.raises(DataError, match=rf"train/{key} has 1 value .* of {value:g} or so, beyond".replace("+", r"\+")):
             read(changed(set_first(key, value)))
 
 
@@ -133,7 +133,7 @@ def test_what_is_padded_at_the_start_is_moved_to_the_front(read, tmp_path):
     [
         (lambda p: p.update(text_bert=p["text_bert"].transpose(0, 2, 1)), "expected .N, 3, L.; its last two axes are swapped"),
         (lambda p: p.update(text_bert=p["text_bert"][:, :, :3]), "has 3 tokens per sample and text 5 steps: it is shorter"),
-        (lambda p: p["text_bert"].__setitem__((2, 1), 0), "has no token at all in 1 samples .first 'train._.2'"),
+        (lambda p: p["text_bert"].__setitem__((2, 1), 0), "has no token at all in 1 sample .first 'train._.2'"),
         (lambda p: p["text_bert"].__setitem__((2, 0, 0), 30522), "beyond bert-base-uncased's vocabulary of 30,522"),
         (lambda p: p.update(text=p["text_bert"].copy()), "holds token ids .whole numbers up to"),
         (lambda p: p.update(text=p["text_bert"][:, 0].copy()), "holds token ids"),
@@ -209,8 +209,8 @@ def test_videos_and_copies_in_two_splits_are_counted(read):
     for key in ("text", "audio", "vision"):
         data["test"][key][0] = data["train"][key][5]
     warnings = " | ".join(read(data).warnings)
-    assert "1 of 1 videos of test occur in train too, first 'train'" in warnings
-    assert "1 samples of test have the features of samples of train under another id, first 'train$_$10' = 'train$_$5'" in warnings
+    assert "1 of 1 video of test occurs in train too, first 'train'" in warnings
+    assert "1 sample of test has the features of samples of train under another id, first 'train$_$10' = 'train$_$5'" in warnings
 
 
 def test_a_bad_file_replaced_by_a_good_one_runs(read, tmp_path):

@@ -135,7 +135,7 @@ def test_nan_and_minus_infinity_become_zero_and_are_counted(word, bert):
     data["test"][0][0][1][1, 2] = np.nan
     data["dev"][0][0][2][0, :2] = -np.inf
     ds = word(data)
-    assert "visual: 1 values of NaN set to 0" in ds.warnings and "acoustic: 2 values of -inf set to 0" in ds.warnings
+    assert "visual: 1 value of NaN set to 0" in ds.warnings and "acoustic: 2 values of -inf set to 0" in ds.warnings
     assert prepare.with_pieces(ds, bert, 7).splits["test"]["vision"][0, 2:5, 2].tolist() == [0, 0, 0]
 
 
@@ -156,7 +156,7 @@ def _inner(split, change):
         (_sample("train", lambda s: s[0]), r"train sample 0 is not \(\(words, visual, acoustic\), label, segment\)"),
         (_sample("dev", lambda s: ((s[0][0],), *s[1:])), "valid sample 0 is not"),
         (_inner("train", lambda w, v, a: ([], v[:0], a[:0])), r"train sample 0 \('train\[0\]'\) has no words"),
-        (_inner("test", lambda w, v, a: (w, v[:1], a)), r"test/visual of 'test\[0\]' has 1 rows for 2 words"),
+        (_inner("test", lambda w, v, a: (w, v[:1], a)), r"test/visual of 'test\[0\]' has 1 row for 2 words"),
         (_inner("test", lambda w, v, a: (w, v, a[:, :3])), r"test/acoustic has samples of shape \[3\]; in train: \[4"),
         (_inner("train", lambda w, v, a: (w, v, a[:, 0])), "train/acoustic of .* is no table of numbers"),
         (_inner("train", lambda w, v, a: (w, v + np.inf, a)), r"train/visual has 10 .*\(first 'train\[0\]'\) of inf"),
@@ -247,7 +247,7 @@ def test_a_sample_without_context(hkt, bert):
         (_sample("train", lambda s: ((" ", *s[0][1:]), *s[1:])), r"train sample 0 \('id0'\) has no words"),
         (_sample("dev", lambda s: (s[0], (["one more than rows it has"], *s[1][1:]), *s[2:])), "'id3' has 5 rows"),
         (_inner("test", lambda w, v, a, h: (w, v, a[:, :80], h)), r"samples of shape \[80\]; in train: \[81"),
-        (_sample("test", lambda s: (*s[:3], 2)), r"test/label has 1 values .*'id5'\) that are neither 0 nor 1"),
+        (_sample("test", lambda s: (*s[:3], 2)), r"test/label has 1 value .*'id5'\) other than 0 and 1"),
     ],
 )  # fmt: skip
 def test_a_damaged_hkt_file_is_named_in_one_line(hkt, damage, line):
@@ -262,7 +262,7 @@ def test_rows_without_words_are_cut_and_counted(hkt, bert):
     data = hkt_content()
     data["train"][0] = (("unbelievable a", *hkt_rows(4, 100)), *data["train"][0][1:])
     ds = hkt(data)
-    assert "hcf: 1 samples have more rows than words; the last ones are not read" in ds.warnings
+    assert "hcf: 1 sample has more rows than words; the last ones are not read" in ds.warnings
     assert prepare.with_pieces(ds, bert).splits["train"]["hcf"][1, 8, 0] == 100
 
 

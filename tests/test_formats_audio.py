@@ -172,7 +172,7 @@ def test_ids_of_four_digits_and_clips_known_to_be_broken(corpus):
     broken = ("94ULum9MYX0", 2, "no sound", 0, "", "", "", "", "train")
     ds = corpus([*ROWS, broken], sound=lambda i: 50 if i < len(ROWS) else None, name="mosei")
     assert ds.size("train") == 5
-    assert "1 clips whose sound track is known to be broken are left out" in ds.warnings
+    assert "1 clip whose sound track is known to be broken is left out" in ds.warnings
 
 
 # ---------------------------------------------------------------- features, and no sound at all
@@ -238,7 +238,7 @@ def test_every_file_counts_for_the_hash(corpus):
     ("rows", "line"),
     [
         ([(*ROWS[0][:3], "x", *ROWS[0][4:]), *ROWS[1:]], "train/label holds what is no number .could not convert"),
-        ([(*ROWS[0][:3], 4, *ROWS[0][4:]), *ROWS[1:]], r"train/label has 1 values .*v1\$_\$10.* outside \[-3, 3\]"),
+        ([(*ROWS[0][:3], 4, *ROWS[0][4:]), *ROWS[1:]], r"train/label has 1 value .*v1\$_\$10.* outside \[-3, 3\]"),
         ([(*ROWS[0][:-1], "held out"), *ROWS[1:]], "line 2 has mode 'held out'; expected train, valid or test"),
         ([ROWS[0][:-1], *ROWS[1:]], "line 2 has not as many cells as the head has columns"),
         (ROWS[:-1], "valid is empty"),
@@ -269,7 +269,7 @@ def test_other_damage_is_named_in_one_line(corpus, tmp_path):
         (lambda f: f.pop("id"), r"no audio features: expected id \[N\], features"),
         (lambda f: f.update(lengths=f["lengths"][:3]), r"7 ids, features \[7, 6, 3\] float16, lengths \[3\] do"),
         (lambda f: f.update(lengths=f["lengths"] * 9), "lengths are not whole numbers within 1..6"),
-        (lambda f: f["features"].__setitem__((0, 0, 0), np.nan), r"features has 1 values in 1 samples \(first 'v1\$_\$10'\) of NaN"),
+        (lambda f: f["features"].__setitem__((0, 0, 0), np.nan), r"features has 1 value in 1 sample \(first 'v1\$_\$10'\) of NaN"),
         (lambda f: f.update(id=np.array(["x"] * 7)), "6 ids occur more than once, first 'x'"),
         (lambda f: f.update(id=np.array([f"x{i}" for i in range(7)])), r"audio features lack 5 of 5 clips \(first 'v1\$_\$1'\)"),
     ],

@@ -160,7 +160,7 @@ def test_the_verb(tmp_path, capsys):
     store, j = Store(tmp_path), job()
     finish(store, j)
     assert main(["verify", "--deep", "--results", str(tmp_path)]) == 0
-    assert "1 results: 1 sealed, 0 not sealed (of an earlier version), 0 damaged; metrics of 1 recomputed" in capsys.readouterr().out
+    assert "1 result: 1 sealed, 0 not sealed (of an earlier version), 0 damaged; metrics of 1 recomputed" in capsys.readouterr().out
     (store.folder(j) / "metrics.json").write_text("null")
     assert main(["verify", "--results", str(tmp_path)]) == 1
     assert "metrics.json holds no object" in capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_merge_joins_done_jobs_and_names_what_contradicts(tmp_path, capsys):
     kept = (a.folder(job(1112)) / "metrics.json").read_bytes()
     assert main(["merge", str(a.root), str(b.root)]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "1 results copied" in out and "1 were there, 1 conflicts, 1 damaged" in out and f"conflict: {job(1112).folder}" in out
+    assert "1 result copied" in out and "1 there before, 1 conflict, 1 damaged" in out and f"conflict: {job(1112).folder}" in out
     assert [Store(a.root).status(job(s)) for s in range(1111, 1116)] == ["done", "done", "done", "missing", "missing"]
     assert (a.folder(job(1112)) / "metrics.json").read_bytes() == kept and (a.folder(job(1113)) / "labels-0123.json").exists()
     assert not list(a.root.rglob(".*"))
@@ -291,7 +291,7 @@ def test_merge_joins_searches(tmp_path, capsys):
     (b.root / "tuning" / "mosi" / "lmf+none" / "x.json").write_text("[]")
     assert main(["merge", str(a.root), str(b.root)]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "1 conflicts, 1 damaged" in out and "lmf+powmix" in out and "is not a trail" in out
+    assert "1 conflict, 1 damaged" in out and "lmf+powmix" in out and "is not a trail" in out
     assert {t.cell["mixer"]: [x.value for x in t.trials] for t in trails.read_all(a)} == {"none": [1.0, 0.5, 0.7], "manifold": [2.0], "powmix": [3.0]}
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from bench.experiments import all_experiments
+from bench.plural import count, named
 from bench.report.build import build
 from bench.report.latex import escape
 from bench.report.layout import layout_of
 from bench.report.sections import provenance_rows
-from bench.report.words import count, fields, plain, pretty
+from bench.report.words import fields, plain, pretty
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -28,6 +29,8 @@ def test_signs_are_those_of_print(text, said):
 
 def test_counts_and_recorded_values_read_as_words():
     assert (count(1, "job"), count(2, "job"), count(1200, "run")) == ("1 job", "2 jobs", "1,200 runs")
+    assert (count(1, "id occurs", "ids occur"), count(0, "entry", "entries")) == ("1 id occurs", "0 entries")
+    assert (named("seed", [1111]), named("seed", [1111, 1112])) == ("seed 1111", "seeds 1111, 1112")
     assert [plain(v) for v in (1.0, 2.5, True, "False", "a")] == ["1", "2.5", "yes", "no", "a"]
     runs = [{"status": "done", "cpu_threads": 1.0, "test_only": False, "wall_seconds": 1}]
     assert dict(provenance_rows(runs))["threads"] == [("1", 1)] and "test-only encoder" not in dict(provenance_rows(runs))

@@ -31,6 +31,7 @@ from bench.data.unpickle import load_pickle
 from bench.data.values import as_id, as_list, as_numbers, column
 from bench.data.waves import SAMPLES, read_wave
 from bench.errors import DataError
+from bench.plural import count
 
 READER = 2  # version of what is written here; part of every cache folder's name
 FEATURES = ("audio_features.npz", "audio_features.pkl")
@@ -88,7 +89,8 @@ def convert(rows: list[Row], spec: DatasetSpec, features: str, source: Path, fol
     reader = _Reader(spec, generated, source, folder)
     kept = [r for r in rows if sample_id(r) not in spec.unusable_audio]
     if len(kept) < len(rows):
-        reader.warnings.append(f"{len(rows) - len(kept)} clips whose sound track is known to be broken are left out")
+        said = "whose sound track is known to be broken"
+        reader.warnings.append(count(len(rows) - len(kept), f"clip {said} is left out", f"clips {said} are left out"))
     frames = reader.given_frames()
     steps = {}
     for split in SPLITS:
@@ -146,7 +148,7 @@ class _Reader(Reader):
         before = _before(rows, self.spec.context)
         texts = [t.strip() for t in self.transcripts(split, "text", [r["text"] for r in rows], ids)]
         if empty := sum(not r["text"].strip() for r in rows):
-            self.counts["text: {} transcripts are empty"] += empty
+            self.tally("text", empty, "transcript is empty", "transcripts are empty")
         context = {"context": [texts[i - n : i] for i, n in enumerate(before)]} if self.spec.context else {}
         self.save_strings(split, ids, texts, **context)
 
@@ -162,12 +164,12 @@ class _Reader(Reader):
         if None in paths:
             first = rows[paths.index(None)]
             name = self.source.parent / "wav" / first["video_id"] / f"{first['clip_id']}.wav"
-            raise DataError(f"{name}: no such file; {paths.count(None)} of {len(paths)} clips have no wav")
+            raise DataError(f"{name}: no such file; {paths.count(None)} of {count(len(paths), 'clip has', 'clips have')} no wav")
         found = [read_wave(p, samples) for p in paths if p is not None]
         if empty := sum(not len(w) for w in found):
-            self.counts["audio: {} clips without a sample"] += empty
+            self.tally("audio", empty, "clip without a sample", "clips without a sample")
         if silent := sum(len(w) > 0 and not w.any() for w in found):
-            self.counts["audio: {} clips are silent"] += silent
+            self.tally("audio", silent, "clip is silent", "clips are silent")
         return found
 
     def given_frames(self) -> dict[str, np.ndarray]:
@@ -191,7 +193,7 @@ class _Reader(Reader):
             raise DataError(f"{path}: features of shape {list(table.shape)} are empty")
         if len(set(ids)) < len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
-            raise DataError(f"{path}: {len(ids) - len(set(ids))} ids occur more than once, first {twice!r}")
+            raise DataError(f"{path}: {count(len(ids) - len(set(ids)), 'id occurs', 'ids occur')} more than once, first {twice!r}")
         if not ((lengths >= 1) & (lengths <= table.shape[1]) & (lengths == np.floor(lengths))).all():  # NaN too
             raise DataError(f"{path}: lengths are not whole numbers within 1..{table.shape[1]}")
         single = self.single(path.name, "features", table, ids, audio=False, nan="refuse")
@@ -202,7 +204,7 @@ class _Reader(Reader):
         """The clips' features, [T_i, d] each."""
         missing = [i for r in rows if (i := sample_id(r)) not in given]
         if missing:
-            what = f"lack {len(missing)} of {len(rows)} clips (first {missing[0]!r})"
+            what = f"lack {len(missing)} of {count(len(rows), 'clip')} (first {missing[0]!r})"
             raise self.error(split, "audio features", what)
         return [given[sample_id(r)] for r in rows]
 

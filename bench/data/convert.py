@@ -31,6 +31,7 @@ from bench.data.spec import SPLITS
 from bench.data.unpickle import load_pickle
 from bench.data.values import as_text, column
 from bench.errors import BenchError, DataError
+from bench.plural import count
 
 _DEV = {"train": "train", "valid": "dev", "test": "test"}  # names of the splits in a word-level pickle
 _EPSILON = 1e-6  # beneath a standard deviation
@@ -111,7 +112,7 @@ def _of_pack(pack: Mapping[str, np.ndarray], source: Path) -> dict[str, list[Cli
             words, rows, given = as_text(text).lower().split(), slice(start[i], start[i + 1]), start[i + 1] - start[i]
             clip = "$_$".join(as_text(name).rsplit("_", 1))
             if len(words) != given:
-                raise DataError(f"{source}: {s}_offsets give {clip!r} {given} words, its transcript has {len(words)}")
+                raise DataError(f"{source}: {s}_offsets give {clip!r} {count(given, 'word')}, its transcript has {len(words)}")
             sound = np.repeat(audio[i : i + 1], len(words), 0) if per_clip else audio[rows]
             seen = pack[vision][rows].astype(np.float32)
             found[s].append(Clip(words, seen, sound.astype(np.float32), float(label), clip))
@@ -162,7 +163,7 @@ def _of_msena(data: Any, source: Path) -> dict[str, list[Clip]]:
             cut = 0 if used == len(text[i]) < len(words) else None
             first = next((k for k in (0, 1) if len(words) == used - 2 * k), cut)
             if first is None:
-                found_here = f"{s}/{name!r} has {len(words)} words and {used} rows of text"
+                found_here = f"{s}/{name!r} has {count(len(words), 'word')} and {count(used, 'row')} of text"
                 raise DataError(f"{source}: {found_here}; expected a row per word, or those and [CLS] and [SEP]")
             rows = slice(first, first + min(len(words), used))
             sound = np.where(np.isneginf(audio[i, rows]), 0, audio[i, rows])

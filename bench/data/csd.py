@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import DataError
+from bench.plural import count
 
 ENDS = (".csd", ".h5", ".hdf5")
 _FACTOR, _SLACK = 16, 1 << 26  # bytes of arrays per byte of the file (gzip), and bytes that any file may have
@@ -27,11 +28,11 @@ def describe(path: Path) -> tuple[str, str]:
         first = next(_arrays(entries, path))[1] if len(entries) else None
         if first is None:
             return f"a computational sequence without entries ('{name}')", "no reader for it"
-        what = f"a computational sequence of the CMU SDK: '{name}', {len(entries)} entries"
+        what = f"a computational sequence of the CMU SDK: '{name}', {count(len(entries), 'entry', 'entries')}"
         if first.dtype.kind not in "iuf":
             return f"{what} of text", "not read; transcripts come from an M-SENA file or a table"
         line = "`bench data convert FILE OUT --audio-from THIS` (or --vision-from, --text-from) puts it into an M-SENA file"
-        return f"{what}, {first.shape[1]} columns", line
+        return f"{what}, {count(first.shape[1], 'column')}", line
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -65,7 +66,7 @@ def _sequence(path: Path) -> Iterator[tuple[str, Any]]:
                 raise DataError(f"{path}: no computational sequence (one group with 'data' in it); found {keys}")
             entries = file[roots[0]]["data"]
             if len(entries) > path.stat().st_size // _ENTRY:
-                raise DataError(f"{path}: declares {len(entries)} entries, more than the file can hold")
+                raise DataError(f"{path}: declares {count(len(entries), 'entry', 'entries')}, more than the file can hold")
             yield str(roots[0]), entries
     except DataError:
         raise

@@ -21,6 +21,7 @@ from bench.data.uneven import pad_splits
 from bench.data.unpickle import load_pickle
 from bench.data.values import as_id, as_list, video_of
 from bench.errors import DataError
+from bench.plural import count
 
 
 def join_files(base: str | os.PathLike, target: str | os.PathLike, features: Mapping[str, str | os.PathLike]) -> Path:
@@ -85,7 +86,7 @@ def _of_sequence(file: Path, modality: str, data: Mapping[str, Mapping[str, Any]
             raise DataError(f"{file}: its entries are whole videos; align it to the labels first (the SDK's align), so that they are clips as 'video[3]'")
         if missing:
             first = f"first {missing[0]!r}; the file has {next(iter(entries))!r} and others"
-            raise DataError(f"{file}: lacks {len(missing)} of {len(ids)} samples of {split} of {base} ({first})")
+            raise DataError(f"{file}: lacks {len(missing)} of {count(len(ids), 'sample')} of {split} of {base} ({first})")
         found[split] = {modality: [clips[_clip(i)] for i in ids], "id": ids}
     return found
 
@@ -106,7 +107,7 @@ def _order(mine: Mapping[str, Any], theirs: Mapping[str, Any], split: str, file:
     except ValueError as error:
         raise DataError(f"{file}: {split}/id has {error}") from None
     if missing := [i for i in ids if i not in place]:
-        raise DataError(f"{file}: {split} lacks {len(missing)} of {len(ids)} samples of {base} (first {missing[0]!r})")
+        raise DataError(f"{file}: {split} lacks {len(missing)} of {count(len(ids), 'sample')} of {base} (first {missing[0]!r})")
     return np.array([place[i] for i in ids], int)
 
 
@@ -117,5 +118,5 @@ def _rows(value: Any, order: np.ndarray, split: str, key: str, file: Path) -> np
         raise DataError(f"{file}: {split}/{key} has samples of different shapes; pad them to one length") from None
     if not array.ndim or len(array) <= order.max(initial=-1) or len(array) < len(order):
         n = len(array) if array.ndim else 0
-        raise DataError(f"{file}: {split}/{key} has {n} samples for {len(order)} ids")
+        raise DataError(f"{file}: {split}/{key} has {count(n, 'sample')} for {count(len(order), 'id')}")
     return array[order]

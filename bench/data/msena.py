@@ -25,6 +25,7 @@ from bench.data.reader import UNIMODAL, Reader, where
 from bench.data.spec import MODALITIES, SPLITS, DatasetSpec
 from bench.data.uneven import pad_splits
 from bench.data.values import column
+from bench.plural import count
 
 READER = 3  # version of what is written here; part of every cache folder's name
 _BERT = ("bert-base-uncased", "bert-base-chinese")
@@ -64,7 +65,8 @@ class _Reader(Reader):
         ids = self.ids(split, "id", raw["id"])
         words = self.transcripts(split, "raw_text", raw["raw_text"], ids) if "raw_text" in raw else [""] * len(ids)
         if "raw_text" not in raw:
-            self.counts["no raw_text in {} of 3 splits: other text encoders than the file's own cannot be used"] += 1
+            rest = "of 3 has none: other text encoders than the file's own cannot be used"
+            self.tally("raw_text", 1, f"split {rest}", f"splits {rest.replace('has', 'have')}")
         steps = self._steps(split, raw)
         text = self._features(split, "text", raw.pop("text", None), ids, steps)  # (N, L, d_t)
         tokens = self._tokens(split, raw.get("text_bert"), ids, words, text.shape[1])  # (N, 3, L) or None
@@ -137,13 +139,13 @@ class _Reader(Reader):
             raise self.error(split, "text_bert", f"has shape {list(array.shape)}; expected [N, 3, L]{turned}")
         whole = (array >= 0) & (array < 2**31) & (array == np.floor(array))  # stored as float in some files
         if not whole.all():
-            raise self.error(split, "text_bert", f"has {where(~whole, ids)} that are no token ids")
+            raise self.error(split, "text_bert", f"has {where(~whole, ids)} beyond what token ids can be")
         tokens = array.astype(np.int32)  # (N, 3, L): ids, mask, segments
         if (wrong := tokens[:, 1] > 1).any():
-            raise self.error(split, "text_bert", f"has {where(wrong, ids)} in its mask that are neither 0 nor 1")
+            raise self.error(split, "text_bert", f"has {where(wrong, ids)} in its mask other than 0 and 1")
         if (empty := ~tokens[:, 1].any(-1)).any():
-            raise self.error(split, "text_bert", f"has no token at all in {int(empty.sum())} samples (first "
-                             f"{ids[int(np.argmax(empty))]!r}): their mask is 0 everywhere")  # fmt: skip
+            raise self.error(split, "text_bert", f"has no token at all in {count(int(empty.sum()), 'sample')} (first "
+                             f"{ids[int(np.argmax(empty))]!r}): the mask is 0 everywhere there")  # fmt: skip
         self._vocabulary(split, tokens, ids)
         if tokens.shape[2] < steps:
             what = f"has {tokens.shape[2]} tokens per sample and text {steps} steps: it is shorter than text"
@@ -151,7 +153,7 @@ class _Reader(Reader):
         used = tokens[:, 1].sum(-1)
         few = np.array([n < tokens.shape[2] and n - 2 < len(w.split()) for n, w in zip(used, words)], bool)
         if few.any():
-            what = f"{int(few.sum())} samples have fewer word pieces than words (first {ids[int(np.argmax(few))]!r})"
+            what = f"{count(int(few.sum()), 'sample has', 'samples have')} fewer word pieces than words (first {ids[int(np.argmax(few))]!r})"
             self.warnings.append(f"{split}/text_bert: {what}: of other transcripts than raw_text?")
         return tokens
 
@@ -162,14 +164,14 @@ class _Reader(Reader):
             what = f"beyond {vocabulary}'s vocabulary of {size:,}"
             raise self.error(split, "text_bert", f"has {where(beyond, ids)} {what} (largest {int(tokens[:, 0].max())})")
         if (wrong := tokens[:, 2] > (1 if vocabulary in _BERT else 4)).any():
-            raise self.error(split, "text_bert", f"has {where(wrong, ids)} in its third row that are no segments")
+            raise self.error(split, "text_bert", f"has {where(wrong, ids)} in its third row beyond the segments")
 
     def _name_of_vocabulary(self) -> str:
         return (encoders.spec(self.encoder).vocabulary or self.encoder) if self.encoder else self.spec.vocabulary
 
     def _moved(self, name: str, sequence: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """Data that are padded at the start, moved to the front; counted."""
-        self.counts[f"{name}: {{}} samples are padded at the start; they are moved to the front"] += int((shift > 0).sum())
+        self.tally(name, int((shift > 0).sum()), "sample is padded at the start; it is moved to the front", "samples are padded at the start; they are moved to the front")
         return padding.moved(sequence, shift)
 
     def _lengths(
@@ -182,10 +184,10 @@ class _Reader(Reader):
         if lengths.shape != (len(ids),):
             raise self.error(split, key, f"has shape {list(lengths.shape)}; expected one length for each of {len(ids)} ids")
         if (bad := ~np.isfinite(lengths)).any():
-            raise self.error(split, key, f"has {where(bad, ids)} that are NaN or infinite")
+            raise self.error(split, key, f"has {where(bad, ids)} of NaN or infinity")
         clipped = np.clip(lengths, 1, steps).astype(np.int64)
         if (changed := clipped != lengths).any():
-            self.counts[f"{key}: {{}} values outside 1..{steps} clipped"] += int(changed.sum())
+            self.tally(key, int(changed.sum()), *(f"{word} outside 1..{steps} clipped" for word in ("value", "values")))
         return clipped
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from bench.data.spec import DatasetSpec
 from bench.data.values import as_id, as_list, as_numbers, as_transcript, column, video_of
 from bench.errors import DataError
+from bench.plural import count
 
 UNIMODAL = {  # our name -> the suffix of the files' columns
     "label_text": "T",
@@ -32,7 +33,7 @@ class Reader:
         self.nan: dict[str, str] = {}  # "audio", "vision" -> where NaN were kept
         self.leaks: list[str] = []  # ids that two splits share, one line per pair of splits
         self.digest = hashlib.sha256()  # of all arrays, whatever wrote the file
-        self.counts: Counter[str] = Counter()  # text of a warning -> how many values
+        self.counts: Counter[tuple[str, str, str]] = Counter()  # as `tally` takes them -> how many
         self.warnings: list[str] = []
         self._widths: dict[str, tuple[str, tuple[int, ...]]] = {}  # array -> (split seen first, sample shape)
         self._seen: dict[str, str] = {}  # id -> split
@@ -41,9 +42,13 @@ class Reader:
 
     def meta(self, **more: Any) -> dict[str, Any]:
         """What is kept beside the arrays: "synthetic", "warnings", "leaks", "nan", "digest", and what a format adds."""
-        notes = [text.format(n) for text, n in self.counts.items()] + self.warnings
+        notes = [f"{key}: {count(n, *words)}" for (key, *words), n in self.counts.items()] + self.warnings
         own = {"synthetic": self.generated, "warnings": notes, "leaks": self.leaks, "nan": self.nan}
         return {**own, "digest": self.digest.hexdigest(), **more}
+
+    def tally(self, key: str, n: int, one: str, several: str) -> None:
+        """Warn of n values of all splits together, in words for one and for more of them."""
+        self.counts[key, one, several] += n
 
     def error(self, split: str, key: str, what: str) -> DataError:
         return DataError(f"{self.source}: {split}/{key} {what}")
@@ -72,9 +77,9 @@ class Reader:
         """The samples' transcripts; those that are None, NaN or the word "nan" are empty and counted."""
         found = self.each(split, key, value, as_transcript, "transcripts")
         if len(found) != len(ids):
-            raise self.error(split, key, f"has {len(found)} entries for {len(ids)} ids")
+            raise self.error(split, key, f"has {count(len(found), 'entry', 'entries')} for {count(len(ids), 'id')}")
         if missing := sum(t is None for t in found):
-            self.counts[f"{key}: {{}} transcripts are None or NaN; they are read as empty"] += missing
+            self.tally(key, missing, "transcript is None or NaN; it is read as empty", "transcripts are None or NaN; they are read as empty")
         return [t or "" for t in found]
 
     def note_ids(self, split: str, ids: list[str]) -> None:
@@ -83,18 +88,18 @@ class Reader:
         if not ids:
             raise DataError(f"{self.source}: {split} is empty")
         if self.spec.sizes_published and len(ids) != self.spec.sizes[split] and not self.generated:
-            self.warnings.append(f"{split}: {len(ids)} samples, the official split has {self.spec.sizes[split]}")
+            self.warnings.append(f"{split}: {count(len(ids), 'sample')}, the official split has {self.spec.sizes[split]}")
         twice = [i for i, n in Counter(ids).items() if n > 1]
         if twice:
-            self.warnings.append(f"{split}: {len(twice)} ids occur more than once, first {twice[0]!r}")
+            self.warnings.append(f"{split}: {count(len(twice), 'id occurs', 'ids occur')} more than once, first {twice[0]!r}")
         shared = [i for i in ids if i in self._seen]
         for other in dict.fromkeys(self._seen[i] for i in shared):
             own = [i for i in shared if self._seen[i] == other]
-            self.leaks.append(f"{len(own)} ids of {split} occur in {other} too, first {own[0]!r}")
+            self.leaks.append(f"{count(len(own), f'id of {split} occurs', f'ids of {split} occur')} in {other} too, first {own[0]!r}")
         videos = {v for i in ids if (v := video_of(i))}
         for other, known in self._videos.items():
             if both := sorted(videos & known):
-                what = f"{len(both)} of {len(videos)} videos of {split} occur in {other} too, first {both[0]!r}"
+                what = f"{len(both)} of {count(len(videos), f'video of {split} occurs', f'videos of {split} occur')} in {other} too, first {both[0]!r}"
                 self.warnings.append(f"{what}: speaker and scene are known from there")
         self._videos[split] = videos
         self._seen.update((i, split) for i in ids if i not in self._seen)
@@ -111,7 +116,7 @@ class Reader:
                 copies.append((sample, other, name))
         for other in dict.fromkeys(o for _, o, _ in copies):
             own = [(a, b) for a, o, b in copies if o == other]
-            what = f"{len(own)} samples of {split} have the features of samples of {other}"
+            what = f"{count(len(own), f'sample of {split} has', f'samples of {split} have')} the features of samples of {other}"
             self.warnings.append(f"{what} under another id, first {own[0][0]!r} = {own[0][1]!r}")
 
     def same_shape(self, split: str, key: str, shape: tuple[int, ...]) -> None:
@@ -133,7 +138,7 @@ class Reader:
         if array.ndim != rank:
             raise self.error(split, key, f"has shape {list(array.shape)}; expected {rank} axes")
         if len(array) != n:
-            raise self.error(split, key, f"has {len(array)} samples for {n} ids")
+            raise self.error(split, key, f"has {count(len(array), 'sample')} for {count(n, 'id')}")
         self.same_shape(split, key, array.shape[1:])
         return array
 
@@ -146,15 +151,15 @@ class Reader:
             several = "several numbers per sample (a class per column?); expected one"
             raise self.error(split, key, f"has shape {list(given.shape)}: {several}")
         if len(given) != len(ids):
-            raise self.error(split, key, f"has {len(given)} samples for {len(ids)} ids")
+            raise self.error(split, key, f"has {count(len(given), 'sample')} for {count(len(ids), 'id')}")
         if (bad := ~np.isfinite(given)).any():
-            raise self.error(split, key, f"has {where(bad, ids)} that are NaN or infinite")
+            raise self.error(split, key, f"has {where(bad, ids)} of NaN or infinity")
         bound = self.spec.label_bound
         if self.spec.binary:
             if (wrong := (given != 0) & (given != 1)).any():
-                raise self.error(split, key, f"has {where(wrong, ids)} that are neither 0 nor 1")
+                raise self.error(split, key, f"has {where(wrong, ids)} other than 0 and 1")
         elif (wrong := np.abs(given.astype(np.float64)) > bound * (1 + 1e-6)).any():
-            raise self.error(split, key, f"has {where(wrong, ids)} that are outside [-{bound:g}, {bound:g}]")
+            raise self.error(split, key, f"has {where(wrong, ids)} outside [-{bound:g}, {bound:g}]")
         labels = given.astype(np.float32)
         if len(labels) > 1 and (labels == labels[0]).all():
             self.warnings.append(f"{split}/{key}: every label is {labels[0]:g}")
@@ -165,9 +170,8 @@ class Reader:
         if not ((given[:, 1:] >= 0) & (given[:, 1:] <= 3)).all():
             what = "7 numbers per sample, which are not sentiment and six emotions from 0 to 3; keep the sentiment only"
             raise self.error(split, key, f"has {what}")
-        self.counts[f"{key}: {{}} samples have 7 labels; the first, the sentiment, is read and six emotions are not"] += (
-            len(given)
-        )
+        rest = "7 labels; the first, the sentiment, is read and six emotions are not"
+        self.tally(key, len(given), f"sample has {rest}", f"samples have {rest}")
         return given[:, 0]
 
     def single(self, split: str, key: str, array: np.ndarray, owners: Sequence[str], audio: bool, nan: str) -> np.ndarray:
@@ -204,9 +208,9 @@ class Reader:
         if audio and (zeroed := np.isneginf(cast)).any():
             cast = np.where(zeroed, np.float32(0), cast)
             if n := int((zeroed & ~beyond).sum()):
-                self.counts[f"{key}: {{}} values of -inf set to 0"] += n
+                self.tally(key, n, "value of -inf set to 0", "values of -inf set to 0")
             if n := int((zeroed & beyond).sum()):
-                self.counts[f"{key}: {{}} values below -{_SINGLE:.2g} set to 0, as -inf is"] += n
+                self.tally(key, n, *(f"{word} below -{_SINGLE:.2g} set to 0, as -inf is" for word in ("value", "values")))
         if (infinite := np.isinf(cast)).any():
             if (infinite & beyond).any():
                 worst = float(array[infinite & beyond].flat[0])
@@ -218,11 +222,11 @@ class Reader:
                 raise self.error(split, key, f"has {where(missing, owners)} of NaN; mend the file")
             if nan == "zero":
                 cast = np.where(missing, np.float32(0), cast)
-                self.counts[f"{key}: {{}} values of NaN set to 0"] += int(missing.sum())
+                self.tally(key, int(missing.sum()), "value of NaN set to 0", "values of NaN set to 0")
             else:
                 self.nan.setdefault(key, f"{split}/{key} has {where(missing, owners)} of NaN")
                 only = "only models that average over time can use this file"
-                self.counts[f"{key}: {{}} values of NaN; {only}"] += int(missing.sum())
+                self.tally(key, int(missing.sum()), f"value of NaN; {only}", f"values of NaN; {only}")
         return cast
 
     def save(self, split: str, name: str, array: np.ndarray) -> None:
@@ -242,4 +246,4 @@ def where(bad: np.ndarray, ids: Sequence[str]) -> str:
     """How many values of a mask [N, ...] are set, in how many samples, and the first sample's id. ids [N]: of the
     sample that each row belongs to."""
     rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-    return f"{int(bad.sum())} values in {len({ids[r] for r in rows})} samples (first {ids[rows[0]]!r})"
+    return f"{count(int(bad.sum()), 'value')} in {count(len({ids[r] for r in rows}), 'sample')} (first {ids[rows[0]]!r})"

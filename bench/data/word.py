@@ -19,6 +19,7 @@ from bench.data.reader import Reader
 from bench.data.spec import DatasetSpec
 from bench.data.values import as_id, as_list, as_numbers, as_text
 from bench.errors import DataError
+from bench.plural import count
 
 READER = 2  # version of what is written here; part of every cache folder's name
 _SPLITS = {"train": ("train",), "valid": ("dev", "valid"), "test": ("test",)}
@@ -133,9 +134,10 @@ class WordReader(Reader):
                 shape = f"shape {list(array.shape)}, {array.dtype}"
                 raise self.error(split, name, f"of {ids[i]!r} is no table of numbers ({shape})")
             if len(array) < n or len(array) > n and not spare:
-                raise self.error(split, name, f"of {ids[i]!r} has {len(array)} rows for {n} words")
+                raise self.error(split, name, f"of {ids[i]!r} has {count(len(array), 'row')} for {count(n, 'word')}")
             if len(array) > n:
-                self.counts[name + ": {} samples have more rows than words; the last ones are not read"] += 1
+                rest = "more rows than words; the last ones are not read"
+                self.tally(name, 1, f"sample has {rest}", f"samples have {rest}")
             self.same_shape(split, name, array.shape[1:])
             parts.append(array[:n])
         rows, names = np.concatenate(parts), [ids[i] for i in owners]

@@ -14,6 +14,7 @@ from bench import estimate
 from bench.matrix import Config, Experiment, Job, expand
 from bench.measure.needs import Measure, measures, sweeps
 from bench.measure.spec import failure, load_numbers
+from bench.plural import count
 from bench.store import DONE, FAILED, MISSING, Store
 
 
@@ -72,11 +73,11 @@ class Wanted:
             "here (their time is not in the estimates)"
         ]
         if n := s["jobs_trained_again"]:
-            found.append(f"{n} finished jobs are trained again: their weights, which measures need, are gone")
+            found.append(f"{count(n, 'finished job is', 'finished jobs are')} trained again: the weights, which measures need, are gone")
         if n := s["checkpoints"]:
             found.append(
                 f"weights on disk: up to {s['largest_checkpoint_mb']:,g} MB per worker, removed when a job's measures are "
-                f"made; {s['all_checkpoints_gb']:,g} GB for {n} jobs with --keep-checkpoints"
+                f"made; {s['all_checkpoints_gb']:,g} GB for {count(n, 'job')} with --keep-checkpoints"
             )
         return found
 

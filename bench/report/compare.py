@@ -19,6 +19,7 @@ from bench.errors import BenchError
 from bench.matrix import Column, Config, Job
 from bench.metrics import METRICS, higher_is_better
 from bench.names import csv_text
+from bench.plural import count
 from bench.report.html import asset, environment, rendered_at
 from bench.report.samples import family_of
 from bench.report.sections import provenance_rows, signed
@@ -251,7 +252,7 @@ def _cell(d: Difference, column: Column) -> dict[str, Any]:
     return {
         **text,
         "title": "; ".join(spread),
-        "n": "" if d.a.n == d.b.n == r.n else f"{r.n} pairs",
+        "n": "" if d.a.n == d.b.n == r.n else count(r.n, "pair"),
         "difference": (
             "identical" if d.verdict == "identical" else signed(scale * r.difference, column.decimals) or d.verdict
         ),

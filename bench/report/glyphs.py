@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import escape
 
+from bench.plural import count
 from bench.report.records import Figure
 from bench.report.tables import Table, slug
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED
@@ -52,7 +53,7 @@ def small_map(t: Table) -> str:
     if not paths:
         return ""
     body = "".join(f'<path class="m-{kind}" d="{"".join(d)}"/>' for kind, d in paths.items())
-    name = escape(f"{t.experiment.id}: {t.progress['done']} of {sum(t.progress.values())} runs")
+    name = escape(f"{t.experiment.id}: {t.progress['done']} of {count(sum(t.progress.values()), 'run')}")
     size_of = f'width="{width:g}" height="{y:g}" viewBox="0 0 {width:g} {y:g}"'
     return f'<svg {size_of} role="img" aria-label="{name}">{body}</svg>'
 

@@ -14,6 +14,7 @@ from bench import __version__
 from bench.analysis.claims import CONTRADICTED, PARTLY, REPRODUCED, UNDECIDED, UNTESTABLE
 from bench.analysis.stats import Across
 from bench.matrix import dataset_name
+from bench.plural import count
 from bench.provenance import OFFICIAL, SYNTHETIC, UNLISTED
 from bench.report.glyphs import CSS
 from bench.report.leaderboard import boards
@@ -24,7 +25,7 @@ from bench.report.significance import across_cells
 from bench.report.summary import cards, paper_name
 from bench.report.tables import Table, number, p_text, runs_text
 from bench.report.verdict import tally
-from bench.report.words import count, joined, pretty
+from bench.report.words import joined, pretty
 
 _CLAIM = {  # state -> (css class, sign)
     REPRODUCED: ("inside", "\u25cf"), PARTLY: ("near", "\u25cb"), CONTRADICTED: ("beyond", "\u00d7"),
@@ -157,7 +158,7 @@ def banners(tables: Sequence[Table]) -> list[dict[str, str]]:
     kinds, found = Counter(t.provenance for t in tables), []
     if kinds["synthetic"]:
         found.append({"head": "SYNTHETIC", "text": "Made from generated data" + (
-            "" if generated_only(tables) else f" in {kinds['synthetic']} of {len(tables)} artefacts") +
+            "" if generated_only(tables) else f" in {kinds['synthetic']} of {count(len(tables), 'artefact')}") +
             ": nothing here is a result, and nothing is compared with the papers."})
     if kinds["custom"]:
         found.append(
@@ -259,7 +260,7 @@ def page(
         card["tuned"] = joined((s.get("tuning") or {}).get("headline", "") for s in papers[card["name"]])
     box = claim_parts([r for g in groups for r in g["rows"]])
     kinds = Counter(s["kind"] for s in sections)
-    words = [f"{n} {k}{'s' * (n > 1)}" for k, n in kinds.items()]
+    words = [count(n, k) for k, n in kinds.items()]
     env = environment()
     rerun = rerun or Rerun(suite)
     env.globals["rerun"] = rerun.line

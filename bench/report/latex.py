@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench.analysis.results import NOT_RUN, UNDEFINED, Cell
+from bench.plural import count
 from bench.remarks import DESCRIBED, Remark, remarks
 from bench.report.layout import Line
 from bench.report.tables import Table, data_text, number, runs_text
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, UNDECIDED, Judged
-from bench.report.words import count, pretty
+from bench.report.words import pretty
 
 LONGEST = 60  # lines of a table before it is continued on another page
 
@@ -89,9 +90,9 @@ def _legend(table: Table) -> str:
     if not n:
         return "Settings of our configuration; italic: as the paper prints them, not in our configuration."
     if all(c.metric.endswith("_p_value") for c in e.columns):
-        return f"Two-sided $p$ of $t$-tests over {n} seeds, paired by seed, against the proposed method."
+        return f"Two-sided $p$ of $t$-tests over {count(n, 'seed')}, paired by seed, against the proposed method."
     words = [
-        f"Mean $\\pm$ sample standard deviation (ddof = 1) over $n = {n}$ seeds; a smaller $n$ is printed with its "
+        f"Mean $\\pm$ sample standard deviation (ddof = 1) over $n = {n}$ {'seed' if n == 1 else 'seeds'}; a smaller $n$ is printed with its "
         "cell."
     ]
     if any(c.best for _, _, c in table.grid):
@@ -111,7 +112,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
     e = table.experiment
     synthetic = table.provenance == "synthetic"
     done, all_runs = table.progress["done"], sum(table.progress.values())
-    state = "" if not all_runs else f"Data: {escape(data_text(table))}. {done} of {all_runs} runs done." + (
+    state = "" if not all_runs else f"Data: {escape(data_text(table))}. {done} of {count(all_runs, 'run')} done." + (
         " Made with a test-only encoder." if table.test_only else "")
     parts = []
     lines, left = _run_lines(table)

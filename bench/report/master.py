@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.plural import count
 from bench.report.latex import escape
 from bench.report.tables import Table
 
@@ -54,7 +55,7 @@ def _part(t: Table, files: Sequence[str], figures: Sequence[tuple[str, str]]) ->
         )
     undrawn = e.kind == "figure" and not figures
     if undrawn:
-        lines.append(f"\\emph{{Not drawn: {t.progress['done']} of {sum(t.progress.values())} runs are done.}}\\par")
+        lines.append(f"\\emph{{Not drawn: {t.progress['done']} of {count(sum(t.progress.values()), 'run is', 'runs are')} done.}}\\par")
     if e.notes:
         lines += [r"\paragraph{What the paper leaves open and what we chose}", r"\begin{itemize}"]
         lines += [*(f"\\item {escape(n)}" for n in e.notes), r"\end{itemize}"]

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.matrix import Experiment, dataset_name
+from bench.plural import count
 from bench.remarks import DESCRIBED, UNRUN, remarks
 from bench.report.glyphs import CSS, SIGN, forest, isolated, small_map
 from bench.report.records import Figure
 from bench.report.significance import ALPHA, Line, family, p_table
-from bench.report.tables import MINUS, Table, data_text, p_text
+from bench.report.tables import MINUS, Table, data_text, p_text, runs_named
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, STATUSES, UNDECIDED, tally
-from bench.report.words import count, fields, joined, plain, pretty
+from bench.report.words import fields, joined, plain, pretty
 
 WORDS = {
     INSIDE: "inside",
@@ -59,7 +60,7 @@ def section(
     primary = primary_label(e)
     return {
         "done_text": (
-            f"{t.progress['done']} of {sum(t.progress.values())} runs"
+            f"{t.progress['done']} of {count(sum(t.progress.values()), 'run')}"
             if t.runs
             else ("not run here" if e.seeds else "nothing is trained for it")
         ),
@@ -116,7 +117,7 @@ def _legend(t: Table, primary: str) -> tuple[str, str]:
             "printed only."
         ), ""
     if all(c.metric.endswith("_p_value") for c in t.experiment.columns):
-        test = f"Two-sided p of t-tests over {n} seeds, paired by seed, against the proposed method"
+        test = f"Two-sided p of t-tests over {count(n, 'seed')}, paired by seed, against the proposed method"
         return f"{test}; second line: as reported.", ""
     words = [f"Mean \u00b1 sample standard deviation (ddof = 1); the small figure is the number of runs, {n} wanted."]
     if any(c.best for _, _, c in t.grid):
@@ -161,19 +162,15 @@ def _problems(t: Table) -> tuple[list[str], str]:
     configs = {c.id: c for _, _, cell in t.grid for c in cell.configs}
     for r in t.runs:
         c = configs[r["config"]]
-        name = f"{c.dataset} {c.backbone}+{c.mixer} ({c.id})"
         if r["status"] == "failed":
-            lines.append(f"{name}, seed {r['seed']} failed: {r.get('error', '')} ({r.get('folder', '')}/log.txt)")
+            lines.append(f"{runs_named(c, [r['seed']])} failed: {r.get('error', '')} ({r.get('folder', '')}/log.txt)")
         elif r["status"] in ("stale", "missing"):
-            groups.setdefault((r["status"], name), []).append(r["seed"])
+            groups.setdefault((r["status"], c.id), []).append(r["seed"])
     words = {"stale": "stale, made from another data file", "missing": "not run yet"}
-    for (status, name), seeds in sorted(groups.items(), key=lambda g: g[0][0] != "stale"):
-        lines.append(f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {words[status]}")
-    undefined = {c.id for _, _, cell in t.grid if cell.state == "undefined" for c in cell.configs}
-    lines += [
-        f"{configs[i].dataset} {configs[i].backbone}+{configs[i].mixer} ({i}): a metric is undefined in some run"
-        for i in undefined
-    ]
+    for (status, i), seeds in sorted(groups.items(), key=lambda g: g[0][0] != "stale"):
+        lines.append(f"{runs_named(configs[i], seeds)}: {words[status]}")
+    undefined = dict.fromkeys(c.id for _, _, cell in t.grid if cell.state == "undefined" for c in cell.configs)
+    lines += [f"{runs_named(configs[i])}: a metric is undefined in some run" for i in undefined]
     counts = [
         f"{k} {w}"
         for s, w in (("failed", "failed"), ("stale", "stale"), ("missing", "not run yet"))

@@ -14,6 +14,7 @@ import numpy as np
 from bench.analysis.claims import ledger
 from bench.errors import BenchError
 from bench.matrix import Column, dataset_name
+from bench.plural import count
 from bench.report.picture import Mark, dots
 from bench.report.tables import MINUS, Table
 
@@ -179,8 +180,8 @@ def _alone(name: str, tables: Sequence[Table], found: Sequence[Unit]) -> str:
             return f"{text}; nothing else of its tables was run, so nothing is ranked."
     apart = sum(r["status"] == "done" for t in tables for r in t.runs if t.row_by_id(r["config"]).departs)
     if apart:
-        return f"{name}: {apart} run{'s' * (apart > 1)} with other settings than the paper's, which say nothing about it; none with its own."
-    return f"{name}: {finished} of {wanted} runs done, none of a method beside others." if finished else f"{name}: not run yet ({wanted} runs)."
+        return f"{name}: {count(apart, 'run')} with other settings than the paper's, which say nothing about it; none with its own."
+    return f"{name}: {finished} of {count(wanted, 'run')} done, none of a method beside others." if finished else f"{name}: not run yet ({count(wanted, 'run')})."
 
 
 def _list(words: Iterable[str]) -> str:

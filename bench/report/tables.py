@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from bench.analysis.grid import Grid, make_grid
 from bench.analysis.results import DONE, NAN, NOT_RUN, UNDEFINED, Cell, Results, provenance
 from bench.analysis.stats import paired
 from bench.matrix import Column, Config, Experiment, Row, seeds
+from bench.plural import named
 from bench.remarks import DESCRIBED, SIGN, remarks
 from bench.report.layout import Layout, Line, layout_of, rates_as_rows
 from bench.report.significance import Contrast, Contrasts, contrasts
@@ -89,9 +90,7 @@ class Table:
             if r["status"] == DONE and r.get("learned") is False:
                 found.setdefault(configs[r["config"]], []).append(r["seed"])
         return [
-            f"{c.dataset} {c.backbone}+{c.mixer} ({c.id}), seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: learned nothing, the "
-            "validation loss is that of a constant prediction"
-            for c, of in found.items()
+            f"{runs_named(c, of)}: learned nothing, the validation loss is that of a constant prediction" for c, of in found.items()
         ]
 
     @cached_property
@@ -196,6 +195,11 @@ def state_text(cell: Cell) -> str:
     return {NOT_RUN: "not run here", "missing": "not set" if cell.derived else "not run yet"}.get(
         cell.state, cell.state
     )
+
+
+def runs_named(c: Config, of: Sequence[int] = ()) -> str:
+    """A cell, or the runs of some seeds, as lists of what went wrong name it: "mosi lmf+none (1f0c6a2b3d4e), seed 1112"."""
+    return ", ".join([f"{c.dataset} {c.backbone}+{c.mixer} ({c.id})", *([named("seed", of)] if of else [])])
 
 
 def runs_text(cell: Cell) -> str:

@@ -15,6 +15,7 @@ from bench.analysis.results import Cell, Results
 from bench.analysis.stats import Paired, holm, paired
 from bench.analysis.tuning import expected_best
 from bench.matrix import Column, Experiment, Job, Row
+from bench.plural import count
 from bench.report.plots import render
 from bench.report.plots.parts import legend
 from bench.report.plots.style import WIDTH, drawing, look, steps
@@ -72,8 +73,8 @@ def frame(t: Table, store: Store) -> pd.DataFrame:
 def _how(t: Trail) -> str:
     n = len(t.seeds)
     return (
-        f"{t.budget} trials per method, the published setting among them; {t.sampler}; chosen by the validation "
-        f"{t.objective}, mean over {n} tuning seed{'s' * (n > 1)} ({', '.join(map(str, t.seeds))})"
+        f"{count(t.budget, 'trial')} per method, the published setting among them; {t.sampler}; chosen by the validation "
+        f"{t.objective}, mean over {count(n, 'tuning seed')} ({', '.join(map(str, t.seeds))})"
     )
 
 
@@ -141,7 +142,7 @@ def _headline(found: Mapping[tuple[str, str], Sequence[tuple[Row, Trail, Cell, C
             budgets.append(plain[0].budget)
     unit = f"{column.label.replace(' (%)', '')}{', points' if column.percent else ''}; positive is better"
     trials = " or ".join(map(str, dict.fromkeys(budgets)))
-    return f"Both tuned alike ({trials} trials on validation): {'; '.join(parts)} ({unit})." if parts else ""
+    return f"Both tuned alike ({trials} {'trial' if budgets[-1:] == [1] else 'trials'} on validation): {'; '.join(parts)} ({unit})." if parts else ""
 
 
 def _paired(a: Cell, b: Cell, sign: int) -> Paired:

@@ -1,4 +1,4 @@
-"""Words and signs as a paper prints them: letters for parameters, arrows, one run and two runs."""
+"""Words and signs as a paper prints them: letters for parameters, arrows, the fields of a docstring."""
 
 import re
 from collections.abc import Iterable
@@ -19,11 +19,6 @@ def pretty(text: str) -> str:
     """"xi_1 -> 0" as ξ₁ → 0. Names with other endings (lambda_ml) keep them behind the letter."""
     text = _TIMES.sub("\u00d7", _SIGN.sub(lambda m: _SIGNS[m[0]], text))
     return _LETTER.sub(lambda m: _LETTERS[m[1]] + "".join(_LOWER[d] for d in m[2] or ""), text)
-
-
-def count(n: int, word: str) -> str:
-    """"1 run", "2 runs"."""
-    return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
 def plain(value: object) -> str:

@@ -12,6 +12,7 @@ from bench import encoders, registry
 from bench.errors import BenchError
 from bench.matrix import Config
 from bench.plan import find_data
+from bench.plural import count
 from bench.store import Store
 from bench.terminal.console import console, table
 
@@ -24,7 +25,7 @@ def print_audit(folder: Path) -> None:
     findings = audit(load())
     out = console()
     out.print(summary(findings))
-    out.print(f"{len(findings)} findings: {write_csv(findings, folder)}")
+    out.print(f"{count(len(findings), 'finding')}: {write_csv(findings, folder)}")
 
 
 def print_data_check(folder: Path, as_json: bool = False, page: Path | None = None, quick: bool = False) -> int:
@@ -67,7 +68,7 @@ def print_verified(results: Path, deep: bool) -> int:
             out.print("`bench run` makes " + ("the others" if found.hidden else "them") + " again")
         if found.hidden:
             out.print(f"to a run these are finished: remove their folders, and `bench run` makes them again: {', '.join(found.hidden)}")
-    said = f"{found.results} results: {found.sealed} sealed, {found.results - found.sealed} not sealed (of an earlier version)"
+    said = f"{count(found.results, 'result')}: {found.sealed} sealed, {found.results - found.sealed} not sealed (of an earlier version)"
     out.print(f"{said}, {len(found.wrong)} damaged" + (f"; metrics of {found.recomputed} recomputed from their predictions" if deep else ""))
     return 1 if found.wrong else 0
 
@@ -82,7 +83,7 @@ def print_merged(into: Path, others: Sequence[Path]) -> int:
         out.print(f"conflict: {job} is another in {into}, which stays")
     for folder, why in found.damaged:
         out.print(f"left out: {folder}: {why}")
-    out.print(f"{found.copied} results copied into {into}, {found.present} were there, {len(found.conflicts)} conflicts, {len(found.damaged)} damaged")
+    out.print(f"{count(found.copied, 'result')} copied into {into}, {found.present} there before, {count(len(found.conflicts), 'conflict')}, {len(found.damaged)} damaged")
     return 1 if found.conflicts or found.damaged else 0
 
 
@@ -101,7 +102,7 @@ def print_doctor(data_dir: Path | None) -> int:
     code = environment.code()
     commit = f"{(code['commit'] or 'no git checkout')[:12]}{' (modified)' if code['dirty'] else ''}"
     out.print(f"bench {metadata.version('msa-bench') if _installed('msa-bench') else 'from its source folder'}, commit {commit}")
-    out.print(f"python {platform.python_version()}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.0f} GiB memory")
+    out.print(f"python {platform.python_version()}, torch {torch.__version__}, {count(len(os.sched_getaffinity(0)), 'core')}, {_memory_gib():.0f} GiB memory")
     n = torch.cuda.device_count()
     for i in range(n):
         p = torch.cuda.get_device_properties(i)
@@ -120,9 +121,9 @@ def print_doctor(data_dir: Path | None) -> int:
             out.print(f"  {'+' if found.path else '-'} {name}/{features}: {found.provenance or found.reason}")
     plan = make_plan(select(()), suite("paper"), Store("results"), data_dir)
     runnable = {j.config.id for j in plan.jobs} - set(plan.blocked)
-    out.print(f"\nsuite paper: {sum(j.config.id in runnable for j in plan.jobs)} of {len(plan.jobs)} jobs can run here")
+    out.print(f"\nsuite paper: {sum(j.config.id in runnable for j in plan.jobs)} of {count(len(plan.jobs), 'job')} can run here")
     for reason in sorted(set(plan.blocked.values())):
-        out.print(f"  {sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)} jobs cannot: {reason}")
+        out.print(f"  {count(sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs), 'job')} cannot: {reason}")
     return 0
 
 

@@ -28,11 +28,6 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
-def count(n: int, what: str) -> str:
-    """2 -> '2 workers', 1 -> '1 worker', 1000 -> '1,000 workers'."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
 def clock(seconds: float) -> str:
     """95 -> '1m35s', 7300 -> '2h02m'."""
     seconds = int(round(seconds))

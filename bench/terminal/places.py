@@ -3,6 +3,7 @@
 import argparse
 
 from bench.errors import BenchError
+from bench.plural import count
 
 
 def executor(args: argparse.Namespace, slots: tuple[str, ...]):
@@ -47,4 +48,4 @@ def _check_gpus(gpus: list[int]) -> None:
 
     n = torch.cuda.device_count()
     if max(gpus) >= n:
-        raise BenchError(f"--gpus {','.join(map(str, gpus))}: this machine has {n} usable GPU{'s' if n != 1 else ''}; --gpus none runs on the CPU")
+        raise BenchError(f"--gpus {','.join(map(str, gpus))}: this machine has {count(n, 'usable GPU')}; --gpus none runs on the CPU")

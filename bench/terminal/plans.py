@@ -9,10 +9,11 @@ from bench.estimate import CPU, GPU
 from bench.matrix import Experiment, Job
 from bench.measure.spec import Measure, failure
 from bench.plan import Plan
+from bench.plural import count
 from bench.records import read_failure
 from bench.remarks import UNRUN, remarks
 from bench.store import DAMAGED, DONE, FAILED, STALE, Store
-from bench.terminal.console import clock, console, count, table
+from bench.terminal.console import clock, console, table
 
 _NARROW = 100  # columns of a terminal
 _TIGHT = 76  # those in which a plan's numbers have room

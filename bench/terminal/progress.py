@@ -10,9 +10,10 @@ from types import TracebackType
 from bench.launch.sessions import Held, held
 from bench.launch.worker import Outcome
 from bench.matrix import Job
+from bench.plural import count
 from bench.settings import apart
 from bench.store import Store
-from bench.terminal.console import clock, count
+from bench.terminal.console import clock
 
 LOOK = 1.0  # seconds between two looks at what is in training
 QUIET = 60.0  # seconds without a word after which plain output says what is in training
@@ -135,7 +136,7 @@ class Progress:
         ended = self.done + self.failed
         head = Table.grid(padding=(0, 1), expand=False)
         head.add_row(
-            ProgressBar(total=max(self.total, 1), completed=ended, width=24), Text(f"{ended}/{self.total} jobs", no_wrap=True),
+            ProgressBar(total=max(self.total, 1), completed=ended, width=24), Text(f"{ended}/{count(self.total, 'job')}", no_wrap=True),
             Text((f"{self.failed} failed, " if self.failed else "") + f"about {clock(self.eta())} left", no_wrap=True, overflow="ellipsis"),
         )
         lines = []

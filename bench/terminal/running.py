@@ -10,9 +10,10 @@ from bench import api
 from bench.errors import BenchError
 from bench.launch.process import prepare
 from bench.plan import Plan
+from bench.plural import count
 from bench.store import Store
 from bench.terminal import plans, trials
-from bench.terminal.console import clock, count
+from bench.terminal.console import clock
 from bench.terminal.places import executor as executor_of
 from bench.terminal.places import slots as slots_of
 from bench.terminal.progress import Progress

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.interpreter import command
 from bench.launch.sessions import RUNNING, Session, held, sessions
+from bench.plural import count
 from bench.store import Store
 from bench.terminal.console import clock, console, table
 
@@ -79,7 +80,7 @@ def detach(arguments: Sequence[str], results: Path) -> int:
             return code
         begun: list[Session] = [s for s in sessions(Store(results)) if s.pid == process.pid]
         if begun:
-            print(f"run {begun[0].id} began, {begun[0].total} jobs; its output goes to {log}")
+            print(f"run {begun[0].id} began, {count(begun[0].total, 'job')}; its output goes to {log}")
             break
         time.sleep(0.2)
     else:

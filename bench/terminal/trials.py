@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench import estimate
 from bench.matrix import Config, Job
+from bench.plural import named
 from bench.settings import difference, short_name
 from bench.terminal.console import console, table
 from bench.trails import PUBLISHED, Trail, unequal
@@ -36,7 +37,7 @@ def print_trails(trails: Sequence[Trail]) -> None:
     out = console()
     out.print(lines)
     if trails:
-        out.print(f"validation {trails[0].objective}, mean over tuning seeds {', '.join(map(str, trails[0].seeds))}")
+        out.print(f"validation {trails[0].objective}, mean over tuning {named('seed', trails[0].seeds)}")
     if line := unequal(trails):
         out.print(line)
     out.print("next: bench run ARTEFACT --suite tuned, with the same --data and --results")

@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.metrics import evaluate
 from bench.mixers.base import Mixer
 from bench.models.base import Backbone, Pass
+from bench.plural import count
 from bench.train.engine import Eager, Fetch
 from bench.train.optim import Steps
 from bench.train.precision import native_bf16
@@ -102,7 +103,7 @@ def updates_per_epoch(model: Backbone, n: int, mixer: Mixer, p: Protocol) -> dic
             raise BenchError("a system with several updates a batch cannot accumulate gradients: set train.accumulate=1")
         updates = n_batches // p.accumulate + (not p.drop_remainder and n_batches % p.accumulate > 0)
         if updates == 0:
-            raise BenchError(f"{n} training samples give {n_batches:g} batches, fewer than accumulate={p.accumulate}: no update would ever be made")
+            raise BenchError(f"{count(n, 'training sample gives', 'training samples give')} {n_batches:g} {'batch' if n_batches == 1 else 'batches'}, fewer than accumulate={p.accumulate}: no update would ever be made")
         for update in one.updates:
             found[update.optimiser] = found.get(update.optimiser, 0) + updates
     return found

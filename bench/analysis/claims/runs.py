@@ -24,6 +24,7 @@ from bench.analysis.claims.ledger import Claim
 from bench.analysis.claims.predicates import Comparison, Group, Key, compile_part
 from bench.analysis.claims.verdict import ALPHA, conjunction, shown
 from bench.analysis.power import power, seeds_needed
+from bench.plural import count
 from bench.provenance import COMPARABLE, weakest
 from bench.selectors import Cell
 
@@ -252,16 +253,16 @@ def _explain(
     n = len(t.groups)
     if not facts["evidence"]:
         return "Both sides are the same training: it checks the printed numbers and says nothing about runs."
-    words.append(f"Tested {j.tested} of {n} cells, {int(j.k[0])} shown")
+    words.append(f"Tested {j.tested} of {count(n, 'cell')}, {int(j.k[0])} shown")
     if orders:
         words.append(
-            f"{facts['direction']} of {orders} differences lie in the claimed direction, {facts['significant']} "
+            f"{facts['direction']} of {count(orders, 'difference lies', 'differences lie')} in the claimed direction, {facts['significant']} "
             f"significantly, {facts['opposite']} significantly in the other"
         )
     if j.pooled and orders > 1:
         p, metrics = facts["pooled_p"], " and ".join(map(metric_words, j.pooled.metrics))
         unit = " points" if all(scale(m) != 1 for m in j.pooled.metrics) else ""
-        units = f"{j.pooled.units} independent unit{'s' * (j.pooled.units > 1)} (dataset and backbone, seeds inside)"
+        units = f"{count(j.pooled.units, 'independent unit')} (dataset and backbone, seeds inside)"
         bounded = any(c.order and (c.low if math.isinf(c.high) else c.high) for c in t.comparisons)
         what = "mean distance beyond the bound that the claim sets" if bounded else "mean gain"
         words.append(f"Over {units} the {what} in {metrics} is {facts['mean_gain']:+.3g}{unit}, p = {p:.2g}")
@@ -274,7 +275,7 @@ def _explain(
     if against := [g.label for g, no in zip(t.groups, j.against[0]) if no]:
         words.append("Against it: " + "; ".join(against[:6]))
     if t.same:
-        words.append(f"{t.same} comparisons of a training with itself are left out")
+        words.append(f"{count(t.same, 'comparison')} of a training with itself left out")
     if missing := list(dict.fromkeys(name for lack in lacks for name in lack)):
         words.append(f"Missing: {_missing(missing)}")
     return ". ".join(words) + "."
@@ -291,5 +292,5 @@ def _missing(lacks: Sequence[Key | str]) -> str:
             system = cell["backbone"] or cell["method"] or cell["variant"]
             where = f"{system} on {cell['dataset'].upper()} ({cell['artefact']})"
             counted[where] = counted.get(where, 0) + 1
-    said = [f"{n} number{'s' * (n > 1)} of {where}" for where, n in counted.items()] + [k for k in lacks if isinstance(k, str)]
+    said = [f"{count(n, 'number')} of {where}" for where, n in counted.items()] + [k for k in lacks if isinstance(k, str)]
     return "; ".join(said[:4]) + (f" and {len(said) - 4} more of this kind" if len(said) > 4 else "")

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from matplotlib.transforms import ScaledTranslation
 
 from bench.analysis.stats import Summary
+from bench.plural import count
 from bench.report.plots.style import INK, WARNING, WIDTH, Look
 from bench.report.plots.view import View
 
@@ -52,7 +53,7 @@ def missing(view: View, configs: Iterable[Any]) -> str:
     if not any(c is not None for c in configs):
         return "not run here: no implementation"
     runs = view.runs(configs)
-    text = f"{runs['done']} of {sum(runs.values())} runs are there"
+    text = f"{runs['done']} of {count(sum(runs.values()), 'run is', 'runs are')} there"
     rest = [f"{runs[s]} {s}" for s in ("failed", "stale") if runs[s]]
     return text + (f"\n({', '.join(rest)})" if rest else "")
 

@@ -14,6 +14,7 @@ from bench.analysis.results import DONE, FAILED, MISSING, STALE, Cell
 from bench.analysis.stats import Summary, summary
 from bench.matrix import Column, Config, Experiment, Job, Row
 from bench.measure import spec as measuring
+from bench.plural import count
 from bench.report.tables import Table, data_text
 from bench.selectors import selects
 from bench.store import Store
@@ -142,7 +143,7 @@ class Measured:
         """What is missing, for a panel that cannot be drawn."""
         if not self.seeds:
             return "not run here: no implementation"
-        text = f"{self.runs} of {len(self.seeds)} runs are there\n{len(self.values)} of {len(self.seeds)} are measured"
+        text = f"{self.runs} of {count(len(self.seeds), 'run is', 'runs are')} there\n{len(self.values)} of {len(self.seeds)} measured"
         return text + (f"\n{len(self.failed)} failed" if self.failed else "")
 
 
@@ -156,7 +157,7 @@ def unmeasured(found: Iterable[Measured]) -> list[str]:
     if failed:
         notes.append(f"Failed to measure: {len(failed)} of {wanted} ({failed[0].rstrip('.')})")
     if bad := sum(any(not math.isfinite(v) for v in n.values()) for m in found for n, _ in m.values.values()):
-        notes.append(f"Left out: undefined numbers of {bad} of {there} measures")
+        notes.append(f"Left out: undefined numbers of {bad} of {count(there, 'measure')}")
     return notes
 
 
@@ -195,7 +196,7 @@ def n_text(counts: Iterable[int]) -> str:
         return "no finished seed"
     if len(found) > 1:
         return f"n = {found[0]} to {found[-1]} seeds"
-    return f"n = {found[0]} seed{'s' * (found[0] > 1)}"
+    return f"n = {count(found[0], 'seed')}"
 
 
 def means_text(counts: Iterable[int]) -> str:
@@ -221,12 +222,12 @@ def holes(view: View, cells: Iterable[Cell] = ()) -> list[str]:
     runs, found = view.progress, []
     out = [f"{runs[s]} {s}" for s in (FAILED, STALE) if runs[s]]
     if out:
-        found.append(f"Left out: {', '.join(out)} of {sum(runs.values())} runs")
+        found.append(f"Left out: {', '.join(out)} of {count(sum(runs.values()), 'run')}")
     if runs[MISSING]:
-        found.append(f"Not run yet: {runs[MISSING]} of {sum(runs.values())} runs")
+        found.append(f"Not run yet: {runs[MISSING]} of {count(sum(runs.values()), 'run')}")
     cells = list(cells)
     if undefined := sum(c.state == "undefined" for c in cells):
-        found.append(f"Left out: {undefined} point{'s' * (undefined > 1)} whose metric is undefined in a run")
+        found.append(f"Left out: {count(undefined, 'point')} whose metric is undefined in a run")
     if absent := sum(c.state == "not recorded" for c in cells):
-        found.append(f"Left out: {absent} point{'s' * (absent > 1)} of runs that did not record the metric")
+        found.append(f"Left out: {count(absent, 'point')} of runs that did not record the metric")
     return found
