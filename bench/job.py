@@ -167,13 +167,14 @@ def run(
 
 def running(
     job: Job, store: Store, data_dir: str | Path | None = None, device: str = "cpu", keep: Sequence[str] = (),
-    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None, engine: str = "auto",
+    report: Callable[[str], None] = lambda line: None, on: Mapping[str, Any] | None = None, engine: str = "auto", alone: bool = False,
 ) -> Generator[Any, None, dict[str, Any]]:
     """`run` in turns (train/loop.py: training): first gives out its engine, under whose `context` every later turn has
-    to be taken. Whoever drives it may let other jobs of the process have their turns in between (launch/company.py)."""
+    to be taken. Whoever drives it may let other jobs of the process have their turns in between (launch/company.py).
+    alone: nothing else runs on the device meanwhile, so that times and memory are the job's own."""
     store.begin(job)
     log: list[str] = []
-    env: dict[str, Any] = {**environment.code(), **environment.device(device)}
+    env: dict[str, Any] = {**environment.code(), **environment.device(device), "alone": alone}
     attempt = partial(_run, job, store, data_dir, device, keep, log, env, report, engine)
     try:
         try:
@@ -258,10 +259,9 @@ def _run(
     metrics["constant_loss"] = constant_loss(arrays["valid_label"], p)
     if isinstance(data, Corrupted):
         metrics |= {k: v for k, v in {"missing_rate": data.missing_rates()}.items() if v}  # by SAM-LML Eq. 34
-    env |= {
-        "peak_memory_mb": round(environment.peak_memory_mb(device), 1),
-        "wall_seconds": round(time.perf_counter() - began, 3),
-    }
+    env["wall_seconds"] = round(time.perf_counter() - began, 3)
+    if device == "cpu" or env["alone"]:  # on a GPU several jobs may share the process, and the peak is everybody's
+        env["peak_memory_mb"] = round(environment.peak_memory_mb(device), 1)
     if "checkpoint" in keep:
         weights.save(store.checkpoint(job), job, Inputs(**data.inputs()), model, mixer)
     say(f"done: best epoch {result.best_epoch} of {result.epochs}, test loss {metrics['test']['loss']:.4f}")

@@ -205,6 +205,11 @@ def weighted_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float
 _LOWER = {"mae", "non0_mae", "params", "gflops", "params_ours", "gflops_ours", "kl", "loss_rise", "drop", "loss"}
 
 
+def is_time(metric: str) -> bool:
+    """Whether a metric is a time that a run took: it depends on what else its device did meanwhile."""
+    return metric.endswith("seconds_per_epoch")
+
+
 def higher_is_better(metric: str) -> bool:
     """False for errors, costs, losses and p-values."""
     return not (metric in _LOWER or metric.endswith(("_p_value", "seconds_per_epoch", "_loss", "_drop")))

@@ -20,9 +20,9 @@ from bench.launch.executor import Executor
 from bench.launch.sessions import session
 from bench.launch.worker import Outcome
 from bench.manifest import write_manifest
-from bench.matrix import Config, Job
+from bench.matrix import Config, Experiment, Job, expand
 from bench.measure.spec import Measure
-from bench.metrics import METRICS
+from bench.metrics import METRICS, is_time
 from bench.plan import Plan
 from bench.spaces import swept
 from bench.store import DONE, FAILED, Store
@@ -85,6 +85,7 @@ def run(
                 keep=lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast=fail_fast,
                 progress=_both(now.heard, progress), data=wanted.data,
                 measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine, memory=wanted.memory,
+                apart=timed(wanted.experiments, seeds).__contains__,
             )
     calibration.add(
         found for o in outcomes if o.status == DONE and o.seconds and (found := calibration.speed(o.job.config, store.entry(o.job)))
@@ -95,6 +96,11 @@ def run(
     counted = {j.id for j in (*failed, *(j for j, _ in unmeasured))}
     failed += [o.job for o in outcomes if o.status == FAILED and o.job.id not in counted]
     return Finished(outcomes, failed, unmeasured, [j for j in jobs if j.id not in ended])
+
+
+def timed(experiments: Iterable[Experiment], seeds: int | None = None) -> frozenset[Job]:
+    """Jobs whose seconds a table shows: they get their device for themselves."""
+    return frozenset(expand((e for e in experiments if any(is_time(c.metric) for c in e.columns)), seeds))
 
 
 def tune(

@@ -65,7 +65,7 @@ def env(seed: int, provenance: str = "official", **changes) -> dict:
         "commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False, "code_hash": "c0de" * 4,
         "torch": "2.9.0", "python": "3.12.1", "device": "NVIDIA H200", "driver": "570.1", "data_sha256": DATA_HASH,
         "provenance": provenance, "wall_seconds": 12.5 + seed % 7, "train_seconds": 11.0, "peak_memory_mb": 512.0,
-        "parameters": 1234567, "test_only": False, "cpu_threads": 1, **changes,
+        "parameters": 1234567, "test_only": False, "cpu_threads": 1, "alone": True, **changes,
     }
 
 

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from bench.errors import BenchError
+from bench.experiments import select
 from bench.experiments.common import config
 from bench.launch.local import device_slots, run_jobs
 from bench.matrix import Job
+from bench.running import timed
 from bench.store import Store, read_json
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,22 @@ def test_a_job_that_another_launcher_finished_is_not_run_again(tmp_path):
     assert read_json(store.folder(job) / "metrics.json")["test"] == split, "left as it was"
     assert [o.status for o in run_jobs([job], store, ("",), data={k: "bb" for k in here})] == ["done"]
     assert "loss" in read_json(store.folder(job) / "metrics.json")["test"], "stale: run again"
+
+
+def test_a_timed_job_runs_after_the_others_with_its_device_for_itself(tmp_path):
+    """And says so; where a run has one place, every job has."""
+    store, timed, *others = Store(tmp_path), *(quick_job(s) for s in (1111, 1112, 1113))
+    assert [o.status for o in run_jobs([timed, *others], store, ("", ""), apart={timed}.__contains__)] == ["done"] * 3
+    assert [store.entry(j).env["alone"] for j in (timed, *others)] == [True, False, False]
+    written = [(store.folder(j) / "metrics.json").stat().st_mtime for j in (timed, *others)]
+    assert (store.folder(timed) / "job.json").stat().st_mtime >= max(written[1:]), "it began when they had ended"
+    run_jobs([quick_job(1114)], store, ("",))
+    assert store.entry(quick_job(1114)).env["alone"] is True
+
+
+def test_the_jobs_that_are_timed_are_those_of_tables_of_times():
+    found = timed(select(()))
+    assert {(j.config.dataset, j.config.backbone, j.seed) for j in found} == {("mosei", "ithp", 1111), ("mosei", "samlml", 1111)} and len(found) == 3
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ from bench.errors import BenchError
 from bench.matrix import Column, Config, Experiment, Job, Row, expand, seeds
 from bench.report import samples
 from bench.report.build import build
+from bench.report.sections import _problems
 from bench.report.significance import contrasts, family
 from bench.report.tables import frame, make_table, number
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, Reported, judge
-from bench.store import Store
+from bench.store import Store, read_json, write_json
 from tests import planted
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -302,6 +304,23 @@ def test_settings_and_costs_are_columns_too(tmp_path):
     setting, size, seconds = make_grid(e, _filled(tmp_path, e, lambda c, s: {"acc": 0.9})).cells[0]
     assert (number(setting.mean, columns[0]), number(size.mean, columns[1])) == ("0.001", "1,234,567")
     assert seconds.mean == pytest.approx(11.0 / 15)
+
+
+@pytest.mark.parametrize("said", [{"alone": False}, {}])
+def test_a_time_taken_beside_other_jobs_is_not_shown_and_not_judged(said, tmp_path):
+    """Nor one of a run that does not say: results of before do not."""
+    columns = (Column("acc", "Acc"), Column("train_seconds_per_epoch", "s", percent=False))
+    e = Experiment("x-t3", "x", "x", "table", columns, (Row("B", "m", cells={"": planted.config("B", "m")}),), seeds=1)
+    store = Store(tmp_path)
+    results = _filled(tmp_path, e, lambda c, s: {"acc": 0.9})
+    assert make_grid(e, results).cells[0][1].mean == pytest.approx(11.0 / 15)
+    path = next(tmp_path.glob("*/*/*/env.json"))
+    write_json(path, {**{k: v for k, v in read_json(path).items() if k != "alone"}, **said})
+    acc, seconds = make_grid(e, Results(*store.frames(expand([e])))).cells[0]
+    assert acc.state == "done" and seconds.state == "not timed alone" and math.isnan(seconds.mean) and not seconds.shown
+    table = make_table(e, Results(*store.frames(expand([e]))), Reported(None))
+    lines, _ = _problems(table)
+    assert lines == ["1 setting had other jobs beside them on their device, or do not say that they had not: `bench run x-t3 --results DIR`, into an empty folder, times them by themselves"]
 
 
 @pytest.mark.parametrize("value, sign, text", [

@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from bench.matrix import Column, Config
+from bench.metrics import is_time
 from bench.provenance import of_run, weakest
 
 NAN = float("nan")
-DONE, PARTIAL, UNDEFINED, FAILED, STALE, MISSING, NOT_RUN, NOT_RECORDED = (
-    "done", "partial", "undefined", "failed", "stale", "missing", "not run", "not recorded"
+DONE, PARTIAL, UNDEFINED, FAILED, STALE, MISSING, NOT_RUN, NOT_RECORDED, NOT_ALONE = (
+    "done", "partial", "undefined", "failed", "stale", "missing", "not run", "not recorded", "not timed alone"
 )
 _FROM_RUN = {"params": "parameters", "params_ours": "parameters", "gflops_ours": "gflops"}  # metric -> field of env.json, where the names differ
 
@@ -36,6 +37,7 @@ class Cell:
     fixed: float = NAN
     text: str = ""  # of a setting that is not a number
     recorded: bool = True  # False: finished runs do not know this metric
+    alone: bool = True  # False: a time, of a run that had others beside it on its device
     valid: tuple[float, ...] = ()  # the same metric on the validation split, where the runs know it
 
     @cached_property
@@ -69,6 +71,8 @@ class Cell:
             return MISSING
         if not self.recorded:
             return NOT_RECORDED
+        if not self.alone:
+            return NOT_ALONE
         if self.undefined:
             return UNDEFINED
         if done := self.count(DONE):
@@ -158,7 +162,9 @@ class Results:
         valid: tuple[float, ...] = ()
         if kept := self._valid.get((config.id, metric)) if not points else None:
             valid = tuple(scale * kept.get(s, NAN) if state == DONE else NAN for s, state in zip(wanted, states))
-        return Cell((config,), wanted, states, values, recorded=DONE not in states or all(found), valid=valid)
+        # what a run took beside others says something about them; older runs do not say whether they were alone
+        alone = not is_time(metric) or all(self.run(config, s).get("alone") is True for s, state in zip(wanted, states) if state == DONE)
+        return Cell((config,), wanted, states, values, recorded=DONE not in states or all(found), alone=alone, valid=valid)
 
     def _cost(self, config: Config, metric: str, wanted: tuple[int, ...]) -> dict[int, float]:
         """Costs are fields of the run, not metrics: parameters, seconds."""

@@ -47,6 +47,8 @@ class Executor:
             return run_jobs(jobs, store, self.slots, data_dir, **how)
         from bench.launch import cluster, dask_jobs
 
+        how.pop("apart", None)  # who else is on the machine of a cluster's worker, nobody knows
+
         where = cluster.queued(self.queue) if self.queue else (
             cluster.joined(self.scheduler) if self.scheduler else cluster.here(self.slots)
         )

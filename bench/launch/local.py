@@ -3,7 +3,8 @@
 A launcher is a function of a job list: `run_jobs(jobs, store, ...) -> list[Outcome]`, and a dry run is just one more
 launcher. One failing job never stops the others. A worker that dies is replaced and the job it ran becomes a suspect:
 suspects run last and alone on their device, and one whose worker dies again there has failed. So it is with a job that
-ran out of memory, or whose GPU failed, beside others. Each ended job costs the launcher the same, however many there are.
+ran out of memory, or whose GPU failed, beside others. Jobs whose times a table shows run alone from the start. Each ended
+job costs the launcher the same, however many there are.
 """
 
 import contextlib
@@ -49,23 +50,25 @@ def run_jobs(
     keep: Callable[[Job], tuple[str, ...]] = lambda job: (), fail_fast: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
     measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
-    engine: str = "auto",
+    engine: str = "auto", apart: Callable[[Job], bool] = lambda job: False,
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends, `say` hears why one is put off. Ctrl-C ends the
     workers and is re-raised: finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256
     of the file at hand. A job that another run on the same results has is waited for, and not run again once it is
     done. `measures`: what to compute from a job's weights, right after its training in the same worker; a job that is
-    done and lacks them is given for them alone."""
+    done and lacks them is given for them alone. `apart`: jobs that get their device for themselves, after all others (on
+    the CPU, the machine): those that are timed."""
     def task(j: Job) -> Task:
         return Task(
             j, str(store.root), str(data_dir) if data_dir else None, "", timeout, keep(j),
-            (data or {}).get((j.config.dataset, j.config.features)), measures(j), engine=engine,
+            (data or {}).get((j.config.dataset, j.config.features)), measures(j), engine=engine, alone=apart(j),
         )
 
     sweep_results(store.root)
     outcomes: list[Outcome] = []
     with _Pool(slots) as pool:
-        pool.queue.extend(task(j) for j in jobs)
+        for t in map(task, jobs):
+            (pool.apart if t.alone else pool.queue).append(t)
         for outcome in pool.run(say):
             outcomes.append(outcome)
             progress(outcome)
@@ -79,7 +82,9 @@ class _Pool:
 
     def __init__(self, slots: Sequence[str]) -> None:
         self.queue: deque[Task] = deque()
-        self.suspects: deque[Task] = deque()  # died, or starved, beside others
+        self.apart: deque[Task] = deque()  # to be run alone: they are timed, or died, or starved, beside others
+        self.again: set[str] = set()  # jobs that had a worker die before
+        self.places = {d: slots.count(d) for d in slots}
         self.elsewhere: deque[tuple[float, Task]] = deque()  # when to ask again, what another run has
         self.idle: list[Worker] = []
         self.free = list(reversed(slots))  # slots without a worker
@@ -101,7 +106,7 @@ class _Pool:
 
     def run(self, say: Callable[[str], None]) -> Iterator[Outcome]:
         """Every task's outcome, as it ends."""
-        while self.queue or self.suspects or self.elsewhere or self.running:
+        while self.queue or self.apart or self.elsewhere or self.running:
             while (task := self._next()) is not None:
                 yield from self._start(task, say)
             for connection in wait(list(self.running), self._patience()):
@@ -123,15 +128,21 @@ class _Pool:
         if not open_slots:
             return None
         if self.queue:
-            return replace(self.queue.popleft(), device=open_slots[0])
+            return self._on(self.queue.popleft(), open_slots[0])
         if self.elsewhere and (self.elsewhere[0][0] <= time.monotonic()):
-            return replace(self.elsewhere.popleft()[1], device=open_slots[0])
-        if self.suspects:
+            task = self.elsewhere.popleft()[1]
+            if not task.alone:
+                return self._on(task, open_slots[0])
+            self.apart.append(task)
+        if self.apart:
             busy = {w.device for w in self.running.values()}
             for device in open_slots:
                 if device not in busy:
-                    return replace(self.suspects.popleft(), device=device, alone=True)
+                    return replace(self.apart.popleft(), device=device, alone=True, only=True)
         return None
+
+    def _on(self, task: Task, device: str) -> Task:
+        return replace(task, device=device, only=self.places[device] == 1)
 
     def _start(self, task: Task, say: Callable[[str], None]) -> Iterator[Outcome]:
         for w in [i for i in self.idle if i.process.poll() is not None]:  # its process died with another's task
@@ -188,7 +199,7 @@ class _Pool:
             self.elsewhere.append((time.monotonic() + _POLL, task))
         elif outcome.status == AGAIN:
             say(f"{_named(task)}: {outcome.error}; it will run again with its device for itself")
-            self.suspects.append(task)
+            self.apart.append(task)
         else:
             yield outcome
 
@@ -199,9 +210,11 @@ class _Pool:
         if not task.alone:
             say(f"{_named(task)}: its worker {how}; it will run again with its device for itself")
             sweep(task.results, task.job)
-            self.suspects.append(task)
+            self.again.add(task.job.id)
+            self.apart.append(task)
             return
-        yield from self._charge(task, f"its worker {how} twice, the second time alone on its device (out of memory?)", "WorkerKilled")
+        times = " twice, the second time" if task.job.id in self.again else ""
+        yield from self._charge(task, f"its worker {how}{times} alone on its device (out of memory?)", "WorkerKilled")
 
     def _hung(self, w: Worker) -> Iterator[Outcome]:
         task = self._remove(w)

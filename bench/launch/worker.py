@@ -39,6 +39,7 @@ class Task:
     measures: tuple[Measure, ...] = ()  # what figures want computed from the job's weights
     engine: str = "auto"  # train/engine.py
     alone: bool = False  # no other job beside it on the device: out of memory is its own fault
+    only: bool = False  # nor on the machine, where the device is the CPU: its seconds are its own
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _run_owned(
             with _time_limit(task.timeout, limit, signals):
                 yield from running(
                     task.job, store, task.data_dir, on, ("checkpoint",) if task.measures else task.keep,
-                    lambda line: store.tell(task.job, line), on=circumstances, engine=task.engine,
+                    lambda line: store.tell(task.job, line), on=circumstances, engine=task.engine, alone=task.only,
                 )
         error = _measure(task, store, lacking(), on, limit, signals)
         if not lacking() and "checkpoint" not in task.keep:

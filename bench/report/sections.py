@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.analysis.results import NOT_ALONE
 from bench.matrix import Experiment, dataset_name
 from bench.plural import count
 from bench.remarks import DESCRIBED, UNRUN, remarks
@@ -171,6 +172,10 @@ def _problems(t: Table) -> tuple[list[str], str]:
         lines.append(f"{runs_named(configs[i], seeds)}: {words[status]}")
     undefined = dict.fromkeys(c.id for _, _, cell in t.grid if cell.state == "undefined" for c in cell.configs)
     lines += [f"{runs_named(configs[i])}: a metric is undefined in some run" for i in undefined]
+    beside = {c.id: None for _, _, cell in t.grid if cell.state == NOT_ALONE for c in cell.configs}
+    if beside:
+        again = f"`bench run {t.experiment.id} --results DIR`, into an empty folder, times them by themselves"
+        lines.append(f"{count(len(beside), 'setting')} had other jobs beside them on their device, or do not say that they had not: {again}")
     counts = [
         f"{k} {w}"
         for s, w in (("failed", "failed"), ("stale", "stale"), ("missing", "not run yet"))

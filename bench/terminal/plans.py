@@ -89,8 +89,8 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     if shared > 0:
         line += f" ({jobs['before_deduplication']:,} before shared runs are counted once)"
     out.print(
-        f"{line}, by estimate {d['all_jobs_hours'][GPU]:,.1f} GPU-hours "
-        f"or {d['all_jobs_hours'][CPU]:,.1f} CPU-core-hours"
+        f"{line}, by estimate {_hours(d['all_jobs_hours'][GPU])} GPU-hours "
+        f"or {_hours(d['all_jobs_hours'][CPU])} CPU-core-hours"
     )
     hours = f": about {clock(3600 * d['estimated_hours'][GPU])} of one GPU or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     out.print(f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run'] or 'none'} to run here{hours if jobs['to_run'] else ''}")
@@ -105,6 +105,10 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     for reason in sorted(set(plan.blocked.values())):
         n = sum(plan.blocked.get(j.config.id) == reason for j in plan.jobs)
         out.print(f"cannot run {count(n, 'job')}: {reason}")
+
+
+def _hours(n: float) -> str:
+    return "less than 0.1" if 0 < n < 0.1 else f"{n:,.1f}"
 
 
 def _print_artefacts(artefacts: Sequence[dict[str, Any]], out: Console) -> None:
