@@ -85,6 +85,29 @@ def test_unequal_budgets_are_said(tuned, tmp_path):
     assert any(line.startswith("not tuned alike") for line in plan.adapted)
 
 
+def test_a_search_of_one_row_is_no_comparison_of_methods(tmp_path):
+    store, artefact = Store(tmp_path / "results"), select(["msmix-t1"])
+    cells = list(dict.fromkeys(j.config for j in make_plan(artefact, suite("real"), store, None, 1, "mosi/lmf+none,mosi/lmf+manifold").jobs))
+
+    def pages():
+        found = []
+        for name in ("real", "tuned"):
+            plan = make_plan(artefact, suite(name), store, None, 2, "mosi/lmf+none,mosi/lmf+manifold")
+            planted(store)(plan.jobs)
+            write_manifest(plan, store, 2)
+            page = api.report(["msmix-t1"], store.root, name, out=tmp_path / name)
+            found.append((page.read_text(), (page.parent / "msmix-t1-trials.csv").exists()))
+        return found
+
+    tune(cells[:1], store, planted(store), 2, "random")
+    (real, trials), (tuned, kept) = pages()
+    assert 'id="msmix-t1-tuning"' not in real and not trials, "a report of the published settings has nothing to say of one search"
+    assert "the same budget" not in tuned and "1 row was searched, no two of a block alike, so no methods are compared" in tuned and kept
+    assert "Nothing else of this block was searched in the same way, so nothing is compared. LMF" in tuned
+    tune(cells[1:2], store, planted(store), 2, "random")
+    assert all("<b>Tuning</b>: the same budget for every method" in text and trials for text, trials in pages())
+
+
 def test_two_methods_that_were_not_tuned_alike_are_not_called_so(tuned):
     from bench.report.tuning import _headline
     from bench.trails import Trail

@@ -106,8 +106,8 @@ def _build(
         labels = [(_label(name), name) for name in files]
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
         searched = tuning.frame(t, store) if e.primary else pd.DataFrame()
-        _write(out / f"{e.id}-trials.csv", csv_text(searched) if len(searched) else "")
-        sections[-1]["tuning"] = tuning.section(t, store, data_hashes) if len(searched) else None
+        sections[-1]["tuning"] = shown = tuning.section(t, store, data_hashes, suite) if len(searched) else None
+        _write(out / f"{e.id}-trials.csv", csv_text(searched) if shown else "")
 
     unmatched = printed.unmatched(e.id for e in experiments)
     _write(out / "unmatched.csv", csv_text(pd.DataFrame(unmatched)) if unmatched else "")

@@ -5,7 +5,8 @@ the published and at the chosen setting, paired by seed. Nothing here chooses.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,12 +22,15 @@ from bench.report.plots.parts import legend
 from bench.report.plots.style import WIDTH, drawing, look, steps
 from bench.report.tables import MINUS, Table, number
 from bench.store import Store
-from bench.trails import PUBLISHED, Trail, lower_is_better, of_cell, unequal, without_choice
+from bench.trails import PUBLISHED, TUNED, Trail, lower_is_better, of_cell, unequal, without_choice
 
 
-def section(t: Table, store: Store, data: Mapping[tuple[str, str], str] | None = None) -> dict[str, Any] | None:
+def section(
+    t: Table, store: Store, data: Mapping[tuple[str, str], str] | None = None, suite: str = TUNED
+) -> dict[str, Any] | None:
     """What the page says of an artefact whose cells were tuned: blocks of methods, or None where none was. The runs of what
-    was chosen are looked up here, whatever suite is shown; data: as in build."""
+    was chosen are looked up here, whatever suite is shown; but beside the other suites only blocks of which two rows were
+    searched alike are shown, for one row's search compares nothing. data: as in build."""
     e = t.experiment
     j, column = next(((j, c) for j, c in enumerate(e.columns) if c.metric == e.primary), (0, None))
     if column is None:
@@ -40,16 +44,31 @@ def section(t: Table, store: Store, data: Mapping[tuple[str, str], str] | None =
             runs = Results(*store.frames([Job(chosen, s) for s in seeds], data), t.results.split)
             cells = (t.results.cell(c, column, seeds), runs.cell(chosen, column, seeds))
             found.setdefault((row.block or row.backbone, column.group), []).append((row, trails[0], *cells))
+    if suite != TUNED:
+        found = {k: rows for k, rows in found.items() if _compares(rows)}
     if not found:
         return None
     blocks = [_block(name, group, rows, column) for (name, group), rows in found.items()]
     every = [trail for rows in found.values() for _, trail, *_ in rows]
     return {
         "blocks": blocks, "headline": _headline(found, column), "metric": column.label, "how": _how(every[0]),
+        "title": _title(found.values()),
         "unequal": "; ".join(filter(None, (unequal(every), without_choice(store, (r.cells.get(column.group) for r in e.rows if not r.departs and r.cells.get(column.group)))))),
         "sources": list(dict.fromkeys(s for x in every for s in x.sources)),
         "svg": _curves(e, {f"{b} {g}".strip(): rows for (b, g), rows in found.items()}),
     }
+
+
+def _compares(rows: Sequence[tuple[Row, Trail, Cell, Cell]]) -> bool:
+    """Whether two rows of a block were searched alike."""
+    return max(Counter(trail.how for _, trail, *_ in rows).values()) > 1
+
+
+def _title(blocks: Collection[Sequence[tuple[Row, Trail, Cell, Cell]]]) -> str:
+    if not any(map(_compares, blocks)):
+        return f"{count(sum(map(len, blocks)), 'row was', 'rows were')} searched, no two of a block alike, so no methods are compared"
+    same = len({trail.how for rows in blocks for _, trail, *_ in rows}) == 1 and all(map(_compares, blocks))
+    return "the same budget for every method" if same else "budgets that were not the same for every method, or rows alone"
 
 
 def frame(t: Table, store: Store) -> pd.DataFrame:
@@ -100,7 +119,8 @@ def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]],
             "p": f"{adjusted[i]:.3f}" if i in adjusted else "",
         })
     base = next((_name(row) for row, *_ in rows if row.baseline == "plain"), "plain")
-    said = _said(name, gains, over, column, base)
+    alone = "" if _compares(rows) else "Nothing else of this block was searched in the same way, so nothing is compared. "
+    said = alone + _said(name, gains, over, column, base)
     return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "said": said, "base": base}
 
 
