@@ -88,6 +88,14 @@ def test_every_setting_has_a_meaning():
         assert not bare, f"{name}: {bare[0]}"
 
 
+def test_a_setting_says_what_it_is_the_width_or_the_layers_of():
+    """A model's only `layers`, `heads` or `dropout` need no more; one of several, and any width, does."""
+    for name, text in method_pages.pages().items():
+        said = re.findall(r"^\| `\w+\.(\w+)` \|.*\| ([^|]*) \|$", text, flags=re.M)
+        bare = [s for s, meaning in said if meaning in ("width", "layers", "attention heads", "dropout rate")]
+        assert not [s for s in bare if "_" in s.removesuffix("_heads" * (s == "attention_heads")) or s == "d"], f"{name}: {bare}: of what?"
+
+
 def test_comments_that_only_narrow_a_meaning_follow_it():
     found = {f.name: f for f in sources.fields(ROOT / "bench" / "models" / "hkt.py")}
     assert found["dropout"].comment == "dropout rate of the cross layers and the head"

@@ -35,17 +35,17 @@ class Params:
     finetune: bool = True
     d: int = 128  # width of all tokens
     tokens: int = 8  # T, tokens per modality
-    proj_depth: int = 1
-    proj_heads: int = 8
-    proj_mlp: int = 128
-    language_heads: int = 8
-    language_mlp: int = 128
+    proj_depth: int = 1  # of the embedding of tokens
+    proj_heads: int = 8  # of the embedding of tokens
+    proj_mlp: int = 128  # of the embedding of tokens
+    language_heads: int = 8  # of the language encoder
+    language_mlp: int = 128  # of the language encoder
     hyper_depth: int = 3  # levels; the language encoder has one layer less
-    hyper_heads: int = 8
-    hyper_head_dim: int = 16
-    fusion_depth: int = 2
-    fusion_heads: int = 8
-    fusion_mlp: int = 128
+    hyper_heads: int = 8  # of the hyper layers
+    hyper_head_dim: int = 16  # of a head of the hyper layers
+    fusion_depth: int = 2  # of the fusion
+    fusion_heads: int = 8  # of the fusion
+    fusion_mlp: int = 128  # of the fusion
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

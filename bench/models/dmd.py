@@ -52,8 +52,8 @@ class Params:
     relu_dropout: float = 0.0
     residual_dropout: float = 0.0
     embed_dropout: float = 0.2
-    output_dropout: float = 0.5
-    text_dropout: float = 0.5
+    output_dropout: float = 0.5  # of the residual blocks before the heads
+    text_dropout: float = 0.5  # of the text sequence
     graph_low: int = 64  # hidden width of the homogeneous graph
     graph_high: int = 32  # hidden width of the heterogeneous graph
     lambda_graph: float = 0.05  # weight of the graphs' losses

@@ -54,7 +54,7 @@ class Params:
     res_dropout: float = 0.3
     embed_dropout: float = 0.2
     fusion_dropout: float = 0.1  # in the two transformer layers
-    pool_dropout: float = 0.3
+    pool_dropout: float = 0.3  # of the attention that pools
 
 
 class Sequence(nn.Module):

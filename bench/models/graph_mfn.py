@@ -46,13 +46,13 @@ class Params:
     memory: int = 300  # width of the memory, memsize
     node: int = 64  # width of the graph's nodes, inner_node_dim
     candidate: int = 32  # hidden width of the network of the memory's candidates, NN
-    candidate_dropout: float = 0.0
+    candidate_dropout: float = 0.0  # of the network of the memory's candidates
     keep: int = 128  # hidden width of the retain gate, gamma1
-    keep_dropout: float = 0.5
+    keep_dropout: float = 0.5  # of the retain gate
     write: int = 64  # hidden width of the update gate, gamma2
-    write_dropout: float = 0.5
+    write_dropout: float = 0.5  # of the update gate
     output: int = 256  # hidden width of the head, out
-    output_dropout: float = 0.0
+    output_dropout: float = 0.0  # of the head
     train_nodes: bool = False  # the four nodes below the top are trained
 
 

@@ -45,7 +45,7 @@ class Params:
     positions: int = POSITIONS  # rows of the position tables
     stream_dropout: float = 0.1  # in the three encoders
     cross_layers: int = 1  # the release has a stack of them, which its script cannot reach
-    cross_heads: int = 2
+    cross_heads: int = 2  # of the cross layers
     fusion: int = 300  # width of the head
     dropout: float = 0.2366  # of the cross layers and the head
     prepare: int = 20  # epochs of the encoders alone

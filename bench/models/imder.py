@@ -58,7 +58,7 @@ class Params:
     attention_dropout_audio: float = 0.2
     attention_dropout_vision: float = 0.0
     embed_dropout: float = 0.2
-    output_dropout: float = 0.0
+    output_dropout: float = 0.0  # in MulT's head
     channels: tuple[int, ...] = (32, 64, 128, 256)  # channels of the score networks' levels
     time_embed: int = 256  # width of the score networks' embedding of the diffusion time
     score_heads: int = 8  # attention heads of the score networks

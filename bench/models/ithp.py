@@ -39,7 +39,7 @@ class Params:
     b1: int = 64  # width of b_1
     dropout: float = 0.3  # dropout of encoders and decoders
     head_dropout: float = 0.5  # dropout of the classifier
-    pooler_dropout: float = 0.1
+    pooler_dropout: float = 0.1  # of the pooled vector
     beta_shift: float = 1.0  # factor of Lin(b_1), which is added to the text's states
     beta: float = 8.0  # β, weight of the audio's reconstruction
     gamma: float = 32.0  # γ, weight of the vision's reconstruction

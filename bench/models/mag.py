@@ -37,7 +37,7 @@ class Params:
     max_len: int = 50  # tokens of a text, L
     beta_shift: float = 1.0  # β: the shift is at most β times the embedding's length
     dropout: float = 0.5  # behind the gate
-    pooler_dropout: float = 0.1
+    pooler_dropout: float = 0.1  # of the pooled vector
     align: str = "none"  # "none", or "pool": means of neighbouring steps, to the text's length (M-SENA)
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ class Params:
     feed_forward: tuple[int, ...] = (256, 128, 128)  # hidden width of the feed-forward part, "hkt" only
     attention_dropout: float = 0.3  # dropout of attention weights, "mult" only
     dropout: float = 0.3  # dropout of embedding, feed-forward and residual, "mult" only
-    d: int = 120
+    d: int = 120  # of the unimodal latents
     width: int = 100  # inside a learner and the contribution network
     loss: str = "mse"  # loss of the learners, the protocol's own: "mse", "l1" or "bce"
     temperature: float = 1.0  # temperature of the transformation of losses

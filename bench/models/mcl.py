@@ -34,7 +34,7 @@ class Params:
     encoder: str = "bert-base-uncased"
     finetune: bool = True
     max_len: int = 50  # word pieces of word-level files
-    d: int = 40
+    d: int = 40  # of the unimodal sequences and latents
     heads: int = 5
     layers: int = 3
     attn_dropout: float = 0.5

@@ -32,13 +32,13 @@ class Params:
     attention: int = 32  # hidden width of the attention over two steps' cells, NN1
     attention_dropout: float = 0.2
     candidate: int = 64  # hidden width of the network of the memory's candidates, NN2
-    candidate_dropout: float = 0.0
+    candidate_dropout: float = 0.0  # of the network of the memory's candidates
     keep: int = 256  # hidden width of the retain gate, gamma1
-    keep_dropout: float = 0.7
+    keep_dropout: float = 0.7  # of the retain gate
     write: int = 32  # hidden width of the update gate, gamma2
-    write_dropout: float = 0.5
+    write_dropout: float = 0.5  # of the update gate
     output: int = 128  # hidden width of the head, out
-    output_dropout: float = 0.0
+    output_dropout: float = 0.0  # of the head
 
 
 class Model(Backbone):

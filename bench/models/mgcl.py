@@ -58,7 +58,7 @@ class Params:
     feed_forward: tuple[int, ...] = (256, 128, 128)  # hidden width of the feed-forward part, "hkt" only
     attention_dropout: float = 0.3  # dropout of attention weights, "mult" only
     dropout: float = 0.3  # dropout of embedding, feed-forward and residual, "mult" only
-    d: int = 150
+    d: int = 150  # of the unimodal latents
     width: int = 100  # inside the head
     temperature: float = 0.1  # temperature of the contrastive loss
     lambda_contrast: float = 0.1  # weight of the contrastive loss

@@ -96,7 +96,7 @@ class Params:
     feed_forward: tuple[int, ...] = (256, 128, 128)  # hidden width of the feed-forward part, "hkt" only
     attention_dropout: float = 0.3  # dropout of attention weights, "mult" only
     dropout: float = 0.3  # dropout of embedding, feed-forward and residual, "mult" only
-    predictor_width: int = 100
+    predictor_width: int = 100  # inside the head
     loss: str = "mse"  # loss of X_{m,M}'s predictions, the protocol's own: "mse", "l1" or "bce"
     d: int = 120  # width of the unimodal sequences
     rho: int = 5  # entries of the window around the diagonal that is a step's context, ρ

@@ -41,17 +41,17 @@ class Params:
     audio_hidden: int = 16  # hidden width of the audio's LSTM
     vision_hidden: int = 32  # hidden width of the vision's LSTM
     audio_out: int = 16  # latent width; text's is the encoder's
-    vision_out: int = 32
+    vision_out: int = 32  # of the vision latent
     audio_dropout: float = 0.0  # after the LSTM
-    vision_dropout: float = 0.0
-    post_fusion_dim: int = 128
-    post_text_dim: int = 32
-    post_audio_dim: int = 16
-    post_vision_dim: int = 32
-    post_fusion_dropout: float = 0.0
-    post_text_dropout: float = 0.1
-    post_audio_dropout: float = 0.1
-    post_vision_dropout: float = 0.0
+    vision_dropout: float = 0.0  # after the LSTM
+    post_fusion_dim: int = 128  # of the fused representation that its head and the label generation read
+    post_text_dim: int = 32  # of the text representation that its head and the label generation read
+    post_audio_dim: int = 16  # of the audio representation that its head and the label generation read
+    post_vision_dim: int = 32  # of the vision representation that its head and the label generation read
+    post_fusion_dropout: float = 0.0  # before the fused representation
+    post_text_dropout: float = 0.1  # before the text representation
+    post_audio_dropout: float = 0.1  # before the audio representation
+    post_vision_dropout: float = 0.0  # before the vision representation
     exclude_zero: bool = True  # a generated label of 0 belongs to neither centre
 
 

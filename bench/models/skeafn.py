@@ -40,10 +40,10 @@ class Params:
 
     encoder: str = "bert-base-uncased"
     finetune: bool = True
-    d: int = 768
-    text_hidden: int = 512
-    audio_hidden: int = 768
-    vision_hidden: int = 768
+    d: int = 768  # of the latents and of all attention
+    text_hidden: int = 512  # hidden width of the text's LSTM
+    audio_hidden: int = 768  # hidden width of the audio's LSTM
+    vision_hidden: int = 768  # hidden width of the vision's LSTM
     heads: int = 12
     layers: int = 2
     feed_forward: int = 3072

@@ -46,8 +46,8 @@ class Params:
     width: int = 50  # width of the convolved sequences, d, dst_feature_dims
     heads: int = 5  # attention heads, nheads
     layers: int = 2  # of every encoder but the first of a text-enhanced pair, which has one
-    audio_hidden: int = 16
-    vision_hidden: int = 64
+    audio_hidden: int = 16  # hidden width of the audio's LSTM
+    vision_hidden: int = 64  # hidden width of the vision's LSTM
     text_kernel: int = 1  # kernel size of the text's convolution, conv1d_kernel_size_l
     audio_kernel: int = 1  # kernel size of audio's and vision's convolutions, conv1d_kernel_size_a
     attention_dropout_text: float = 0.1  # dropout of attention weights: source text, text-enhanced, memory; attn_dropout
@@ -56,14 +56,14 @@ class Params:
     relu_dropout: float = 0.0
     embed_dropout: float = 0.0
     residual_dropout: float = 0.1  # dropout before a residual sum, res_dropout
-    post_fusion_dim: int = 64
-    post_text_dim: int = 32
-    post_audio_dim: int = 32
-    post_vision_dim: int = 16
-    post_fusion_dropout: float = 0.0
-    post_text_dropout: float = 0.0
-    post_audio_dropout: float = 0.0
-    post_vision_dropout: float = 0.0
+    post_fusion_dim: int = 64  # of the fused representation that its head and the label generation read
+    post_text_dim: int = 32  # of the text representation that its head and the label generation read
+    post_audio_dim: int = 32  # of the audio representation that its head and the label generation read
+    post_vision_dim: int = 16  # of the vision representation that its head and the label generation read
+    post_fusion_dropout: float = 0.0  # before the fused representation
+    post_text_dropout: float = 0.0  # before the text representation
+    post_audio_dropout: float = 0.0  # before the audio representation
+    post_vision_dropout: float = 0.0  # before the vision representation
     bound: float = 3.0  # H, of the generated labels; 0: the data's label bound
     exclude_zero: bool = True  # a generated label of 0 belongs to neither centre
 

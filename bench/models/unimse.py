@@ -48,8 +48,8 @@ class Params:
     trained: int = 2  # last blocks that are trained
     adapter_size: int = 64  # hidden width of the gated network of the adapters "ffn" and "parallel"
     hidden: int = 32  # of the LSTMs, and of the vectors a, v
-    cross_width: int = 30
-    cross_heads: int = 5
+    cross_width: int = 30  # of the cross adapter's attention, and of the contrastive vectors
+    cross_heads: int = 5  # of the cross adapter
     cross_layers: int = 2  # layers of the cross adapter; ours: not known here
     contrast: bool = False  # add the contrastive loss, info_nce
     lambda_contrast: float = 0.5  # weight of the contrastive loss
