@@ -14,12 +14,13 @@ from bench.files import write_json
 from bench.manifest import path as manifest_path
 from bench.manifest import read_manifest, suites_run, write_manifest
 from bench.matrix import Config, Job, expand
+from bench.merge import merge
 from bench.plan import make_plan
 from bench.report.build import build
 from bench.store import Store, read_json
 from bench.suites import suite
 from bench.trails import Trail, Trial
-from bench.verify import merge, verify
+from bench.verify import verify
 from tests import planted
 from tests.fuzz_stored import finish, outcome
 
@@ -240,6 +241,32 @@ def test_merge_joins_what_was_run(tmp_path):
     write_manifest(make_plan(select(["msmix-t4"]), s, b), b, None)
     merge(a.root, [b.root])
     assert {e.id for e in read_manifest(select(["msmix-t1", "msmix-t4"]), a, s)[0]} == {"msmix-t1", "msmix-t4"}
+
+
+def test_merge_takes_a_cell_from_the_folder_that_ran_it(tmp_path):
+    """A plan names every cell of its artefact, run or not, and what fits a data file changes settings: of two the one with runs."""
+    a, b = Store(tmp_path / "a"), Store(tmp_path / "b")
+
+    def cell(store, lr=None):
+        """LMF alone as a folder's record has it, after its learning rate was changed in the record."""
+        record = read_json(manifest_path(store, "quick"))
+        (found,) = (c for *_, c in record["artefacts"]["msmix-t1"]["cells"] if (c["backbone"], c["mixer"]) == ("lmf", "none"))
+        if lr is not None:
+            found["train"]["lr"] = lr
+            write_json(manifest_path(store, "quick"), record)
+        return Config.from_dict(found)
+
+    for store in (a, b):
+        write_manifest(make_plan(select(["msmix-t1"]), suite("quick"), store, only="synthetic-mosi/tfn+none"), store, None)
+    mine, theirs = cell(a, 0.1), cell(b, 0.2)
+    assert merge(a.root, [b.root]).conflicts == [] and cell(a).id == mine.id, "nobody ran it: the first folder's"
+    finish(b, Job(theirs, 1111))
+    found = merge(a.root, [b.root])
+    assert (found.copied, found.conflicts, cell(a).id) == (1, [], theirs.id), "the second folder alone ran it"
+    cell(a, 0.1)
+    finish(a, Job(mine, 1111))
+    (line,) = merge(a.root, [b.root]).conflicts
+    assert cell(a).id == mine.id and line.startswith("plans/quick.json: msmix-t1, LMF "), "both ran it: named, the first folder's stays"
 
 
 def test_merge_joins_variants_of_one_name(tmp_path):

@@ -75,7 +75,7 @@ def print_verified(results: Path, deep: bool) -> int:
 
 def print_merged(into: Path, others: Sequence[Path]) -> int:
     """`bench merge`: 0 where all could be joined, 1 where results contradict each other or are damaged."""
-    from bench.verify import merge
+    from bench.merge import merge
 
     found = merge(into, others)
     out = console()

@@ -95,7 +95,7 @@ def print_plan(plan: Plan, brief: bool = False) -> None:
     hours = f": about {clock(3600 * d['estimated_hours'][GPU])} of one GPU or {clock(3600 * d['estimated_hours'][CPU])} of one CPU core"
     out.print(f"{jobs['done']} done, {jobs['failed']} failed, {jobs['to_run'] or 'none'} to run here{hours if jobs['to_run'] else ''}")
     if n := plan.count(DAMAGED):
-        out.print(f"{n} stored results are damaged and will be made again (`bench verify` says what is wrong with them)")
+        out.print(f"{count(n, 'stored result is', 'stored results are')} damaged and will be made again (`bench verify` says what is wrong)")
     for line in plan.figures.lines():
         out.print(line)
     for line in plan.notes:
