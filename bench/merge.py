@@ -21,6 +21,7 @@ from bench.records import Damaged
 from bench.store import DONE, MISSING, Store
 from bench.verify import job_folders, stored_job
 
+
 @dataclass
 class Merged:
     """What `merge` did: results copied, already there, and left out because they differ or are damaged."""

@@ -31,20 +31,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Tost:
-    """Two one-sided tests: is the mean difference a - b inside (-margin, margin)?"""
-
-    n: int
-    margin: float
-    difference: float = NAN
-    p: float = NAN  # the larger of the two one-sided p-values
-    low: float = NAN  # the (1 - 2 alpha) interval: equivalent if it lies inside the margin
-    high: float = NAN
-    equivalent: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Rope:
     """Posterior share of the true mean difference a - b below, inside and above (-margin, margin)."""
 
@@ -99,29 +85,12 @@ def status(interval: Prediction, reported: float, higher_is_better: bool = True,
     return "within twice" if shortfall <= 2 * interval.half_width + rounding else "beyond"
 
 
-def tost(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, margin: float, alpha: float = 0.05) -> Tost:
-    """Equivalence of two methods over the same seeds by two one-sided paired t-tests (Schuirmann 1987; Lakens 2017).
-
-    p = max(P(T > (d + margin) / e), P(T < (d - margin) / e)), T from t_{n-1}, d the mean and e the standard error of
-    the differences. Without spread there is nothing to test, not even for identical runs: a tie is not certainty. NaN
-    then. Arguments as stats.paired; margin > 0.
-    """
-    if not margin > 0:
-        raise ValueError(f"an equivalence margin must be positive, got {margin}")
-    result = paired(a, b, confidence=1 - 2 * alpha)
-    n, d, error = result.n, result.difference, result.std / np.sqrt(max(result.n, 1))
-    if not error > 0:
-        return Tost(n, margin, d, NAN, result.low, result.high, False, result.note)
-    p = float(max(stats.t.sf((d + margin) / error, n - 1), stats.t.cdf((d - margin) / error, n - 1)))
-    return Tost(n, margin, d, p, result.low, result.high, p < alpha, result.note)
-
-
 def rope(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, margin: float) -> Rope:
     """Region of practical equivalence (Kruschke 2018): how probable a difference below, inside and above it is.
 
-    Under the flat prior the true mean difference is d + e T with T from t_{n-1}; d and e as in tost. This is the
-    Bayesian t-test of Benavoli et al. 2017 for independent runs. NaN without spread, as in tost: accuracies of a few
-    hundred items tie easily. Arguments as stats.paired; margin > 0.
+    Under the flat prior the true mean difference is d + e T with T from t_{n-1}, d the mean and e the standard
+    error of the differences. This is the Bayesian t-test of Benavoli et al. 2017 for independent runs. NaN without spread: a
+    tie is not certainty, and accuracies of a few hundred items tie easily. Arguments as stats.paired; margin > 0.
     """
     if not margin > 0:
         raise ValueError(f"an equivalence margin must be positive, got {margin}")
