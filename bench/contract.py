@@ -17,8 +17,10 @@ from bench import registry
 from bench.errors import BenchError
 from bench.job import run
 from bench.matrix import Config, Job
+from bench.spaces import changed, settings, space
 from bench.store import Store
 from bench.train.capturable import host_reads, replay
+from bench.train.protocol import Protocol, from_params
 from bench.tryout import SEED, built, cell, one_step, stepper, updates_of
 
 _ROWS = 12
@@ -216,6 +218,17 @@ def _captured(c: Config) -> str:
     return ""
 
 
+def _searchable(c: Config) -> str:
+    """"" where the component takes every setting that `bench tune` would try; what it declares or refuses raises, in one line."""
+    found = space(c)
+    for trial in range(8):
+        drawn = changed(c, settings(c, found, {d.name: d.uniform(c.dataset, c.backbone, trial) for d in found.dimensions}))
+        from_params(registry.load("models", c.backbone).Params, drawn.backbone_params, c.backbone)
+        from_params(registry.load("mixers", c.mixer).Params, drawn.mixer_params, c.mixer)
+        from_params(Protocol, drawn.train, "protocol")
+    return ""
+
+
 _MIXER: dict[str, Callable[[str], str]] = {
     "shapes of the mixture": _only_if_it_mixes(_shapes),
     "labels within their parents' range": _only_if_it_mixes(_inside),
@@ -224,6 +237,7 @@ _MIXER: dict[str, Callable[[str], str]] = {
     "gradient reaches latents and own parameters": _only_if_it_mixes(_gradient),
     "a short training, twice the same": lambda name: _same_twice(cell("lmf", name)),
     "a capturable step": lambda name: _captured(cell("lmf", name)),
+    "a space that `bench tune` can search": lambda name: _searchable(cell("lmf", name)),
 }
 _MODEL: dict[str, Callable[[str], str]] = {
     "predictions and latents": _predicts,
@@ -231,5 +245,6 @@ _MODEL: dict[str, Callable[[str], str]] = {
     "every parameter learns": _parameters_learn,
     "a short training, twice the same": lambda name: _same_twice(cell(name)),
     "a capturable step": lambda name: _captured(cell(name)),
+    "a space that `bench tune` can search": lambda name: _searchable(cell(name)),
     "with a mixer": lambda name: _captured(cell(name, "msmix")) if registry.constants("models", name).get("MIXABLE", True) else "",
 }

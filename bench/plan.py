@@ -26,7 +26,7 @@ from bench.settings import ROOMS
 from bench.spaces import swept
 from bench.store import DAMAGED, DONE, FAILED, MISSING, STALE, Store
 from bench.suites import Suite, fit_to_data
-from bench.trails import TUNED, Trail, of_cell, other_data, unequal, without_choice
+from bench.trails import TUNED, Trail, of_cell, other_data, read_all, unequal, without_choice
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,10 @@ def make_plan(
         if not tuned and lost:
             raise BenchError(f"{lost}; see the jobs' log.txt")
         if not tuned:
-            raise BenchError(f"nothing in {store.root} was tuned yet: `bench tune ARTEFACT`, with the same --data and --results")
+            others = read_all(store)
+            what = (f"of the {len(others)} searches in {store.root} none is of these cells (generated data, --set and other files "
+                    "make other cells)") if others else f"nothing in {store.root} was tuned yet"
+            raise BenchError(f"{what}: `bench tune ARTEFACT --suite real`, with the same --data and --results")
     base, ours = [b for b, _ in both], [o for _, o in both]
     notes = validate.check(settings, selected) if settings else []
     found = find_data((c for e in ours for c in e.configs()), data_dir)

@@ -17,6 +17,11 @@ from bench.mixers.combine import interpolate
 from bench.mixers.sampling import beta, permutation, precision
 
 VERSION = 1  # raise it when numbers change
+SPACE = {  # what `bench tune` may change, from the published setting on (experiments/spaces/README.md)
+    "source": "mine",
+    "mixer.alpha": {"low": 0.2, "high": 4.0, "log": True},
+    "mixer.p_mix": {"choices": [0.25, 0.5, 0.75, 1.0]},
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ from torch import nn
 from bench.models.base import Backbone, Encoded, Output
 
 VERSION = 1  # raise it when numbers change
+SPACE = {  # what `bench tune` may change, from the published setting on (experiments/spaces/README.md)
+    "source": "mine",
+    "train.rates": {"factor": 4.0},
+    "backbone.width": {"choices": [16, 32, 64]},
+    "backbone.dropout": {"low": 0.0, "high": 0.5},
+}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ but for looking up a parameter's default.
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -107,6 +107,12 @@ def space(c: Config) -> Space:
             if key not in ("source", "search"):
                 dimensions[key] = _dimension(key, entry, c, name)
     return Space(tuple(dimensions.values()), tuple(sources), tuple(k for k in order if k in dimensions))
+
+
+def undeclared(cells: Iterable[Config]) -> str:
+    """Which mixers of these cells say nothing of what may be searched, in a sentence; "" where all do."""
+    names = [name for name in dict.fromkeys(c.mixer for c in cells) if not declared("mixers", name)]
+    return f"{', '.join(names)} {'declares' if len(names) == 1 else 'declare'} no SPACE: only the backbone's settings are searched there" if names else ""
 
 
 def swept(e: Experiment) -> list[str]:

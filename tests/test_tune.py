@@ -222,6 +222,18 @@ def test_what_is_switched_off_is_not_searched_on_a_logarithmic_scale(entry):
         spaces._dimension("mixer.beta", entry, cell.with_(mixer_params={"beta": 0}), "msmix")
 
 
+def test_a_mixer_that_declares_no_space_is_named(monkeypatch):
+    known = cells()
+    own = replace(known[-1], mixer="swap")
+    assert spaces.undeclared(known) == ""
+    monkeypatch.setattr(registry, "constants", lambda kind, name: {})
+    spaces.declared.cache_clear()
+    try:
+        assert spaces.undeclared([*known, own]) == "swap declares no SPACE: only the backbone's settings are searched there"
+    finally:
+        spaces.declared.cache_clear()
+
+
 def test_a_components_own_space_is_used(monkeypatch):
     (cell,) = cells("msmix")
     own = {"source": "mine", "mixer.alpha": {"choices": [1.0, 3.0]}}

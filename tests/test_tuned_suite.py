@@ -1,5 +1,7 @@
 """`--suite tuned`: the chosen settings beside the published ones, and what the report says of them."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from bench.cli import main
 from bench.errors import BenchError
 from bench.experiments import select
 from bench.manifest import write_manifest
+from bench.matrix import Job
 from bench.plan import make_plan
 from bench.running import check_objective
 from bench.spaces import swept
@@ -74,6 +77,30 @@ def test_the_report_shows_what_was_chosen_and_what_it_gained(tuned, tmp_path):
     table = pd.read_csv(tmp_path / "msmix-t1.csv")
     beside = table[(table == "tuned").any(axis=1)]
     assert len(beside) == len(cells) * table.metric.nunique(), "every tuned cell is a row beside its default"
+
+
+def test_what_tuning_gained_is_written_for_spreadsheets_and_papers(tuned, tmp_path):
+    """The gain recomputed from the stored runs, and the curve as the mean of the best over all ordered draws."""
+    store, cells, _ = tuned
+    api.report(["msmix-t1"], store.root, "tuned", out=tmp_path)
+    told = pd.read_csv(tmp_path / "msmix-t1-tuning.csv").set_index("config")
+    curves = pd.read_csv(tmp_path / "msmix-t1-tuning-budget.csv", keep_default_na=False)
+    assert len(told) == len(cells)
+    for trail in read_all(store):
+        line, best = told.loc[trail.chosen().id], min(trail.trials, key=lambda t: t.value)
+        assert (line.chosen_trial, line.trials, line.validation_chosen) == (best.number, 6, pytest.approx(best.value))
+        avg = [[100 * store.metrics(Job(c, s))["test"]["avg"] for s in (1111, 1112, 1113)] for c in (trail.config, trail.chosen())]
+        assert line.gain == pytest.approx(np.mean(avg[1]) - np.mean(avg[0])) and line.tuned_std == pytest.approx(np.std(avg[1], ddof=1))
+        values = [t.value for t in trail.trials]
+        own = curves[(curves.method == line.method) & (curves.trials == 3)].expected_best_validation
+        assert any(v == pytest.approx(np.mean([min(x) for x in product(values, repeat=3)])) for v in own)
+    assert curves.groupby(["method", "variant"]).size().eq(6).all()
+    page, tex = ((tmp_path / f"msmix-t1-tuning.{kind}").read_text() for kind in ("md", "tex"))
+    assert page.count("(trial ") == tex.count("(trial ") == len(cells) and "validation, chosen" in page
+    assert "\\input{msmix-t1-tuning}" in (tmp_path / "master.tex").read_text()
+    api.report(["msmix-t1"], store.root, "tuned", out=tmp_path, split="valid")
+    assert "validation Avg. (%), tuned" in (tmp_path / "msmix-t1-tuning.md").read_text()
+    assert "test Avg. (%), tuned" not in (tmp_path / "index.html").read_text(), "values of one split under the other's name"
 
 
 def test_unequal_budgets_are_said(tuned, tmp_path):
@@ -143,10 +170,20 @@ def test_a_search_without_a_single_good_trial_loses_neither_report_nor_plan(tmp_
 
 
 def test_nothing_tuned_is_one_line(tmp_path, capsys):
-    for more, line in (((), "was tuned yet: `bench tune ARTEFACT`"), (("--set", "train.lr=1"), "--set belongs to the other suites")):
+    for more, line in (((), "was tuned yet: `bench tune ARTEFACT --suite real`"), (("--set", "train.lr=1"), "--set belongs to the other suites")):
         assert main(["run", "msmix-t1", "--suite", "tuned", *more, "--results", str(tmp_path)]) == 2
         err = capsys.readouterr().err
         assert line in err and err.count("\n") == 1
+
+
+def test_searches_of_other_cells_are_not_called_none(tmp_path, capsys):
+    """`bench tune` searches generated data where no --data is given: the tuned suite then says what is missing."""
+    store = Store(tmp_path)
+    plan = make_plan(select(["msmix-t1"]), suite("quick"), store, None, 1, "lmf+none")
+    print_trails(tune({j.config for j in plan.jobs}, store, planted(store), 2, "random"))
+    assert "searched on generated data" in " ".join(capsys.readouterr().out.split())
+    assert main(["run", "msmix-t1", "--suite", "tuned", "--results", str(tmp_path)]) == 2
+    assert "of the 1 searches in" in (err := capsys.readouterr().err) and err.count("\n") == 1
 
 
 def test_a_sweep_is_not_tuned_away(tuned, tmp_path, capsys):

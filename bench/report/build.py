@@ -23,7 +23,7 @@ from bench.measure import numbers
 from bench.measure.needs import point
 from bench.names import check_slug, csv_text
 from bench.provenance import SYNTHETIC
-from bench.report import html, latex, samples, tuning
+from bench.report import html, latex, samples, tuning, tuning_table
 from bench.report.curves import in_training
 from bench.report.master import master_file
 from bench.report.payload import Rerun
@@ -107,7 +107,12 @@ def _build(
         sections.append(section(t, labels, drawn, samples.section(t, store) if e.primary else None))
         searched = tuning.frame(t, store) if e.primary else pd.DataFrame()
         sections[-1]["tuning"] = shown = tuning.section(t, store, data_hashes, suite) if len(searched) else None
-        _write(out / f"{e.id}-trials.csv", csv_text(searched) if shown else "")
+        written = {f"{e.id}-trials.csv": searched if shown else "", **tuning_table.files(t, shown, suite)}
+        for name, content in written.items():
+            _write(out / name, content if isinstance(content, str) else csv_text(content))
+        if shown:
+            shown["files"] = [(name.removeprefix(f"{e.id}-"), name) for name in written]
+            texts[e.id] += [f"{e.id}-tuning"]
 
     unmatched = printed.unmatched(e.id for e in experiments)
     _write(out / "unmatched.csv", csv_text(pd.DataFrame(unmatched)) if unmatched else "")

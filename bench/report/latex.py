@@ -52,7 +52,7 @@ _SPECIAL = {
     "\u2013": "--",
 }
 _SIGN = {INSIDE: r"$\bullet$", NEAR: r"$\circ$", BEYOND: r"$\times$", BETTER: r"$\blacktriangle$", UNDECIDED: "?"}
-_FIT = r"""\ifdefined\benchbox\else\newsavebox{\benchbox}\fi
+FIT = r"""\ifdefined\benchbox\else\newsavebox{\benchbox}\fi
 \providecommand{\benchfit}[1]{\sbox{\benchbox}{#1}%
   \ifdim\wd\benchbox>\linewidth\sbox{\benchbox}{\resizebox{\linewidth}{!}{\usebox{\benchbox}}}\fi
   \ifdim\dimexpr\ht\benchbox+\dp\benchbox\relax>0.78\textheight\resizebox*{!}{0.78\textheight}{\usebox{\benchbox}}%
@@ -139,7 +139,7 @@ def _file(table: Table, suite: str, cell, suffix: str, legend: str, below=None) 
         )))
     banner = "% SYNTHETIC DATA: nothing in this file is a result.\n" if synthetic else ""
     return (
-        f"% {e.id}, suite {suite}. Needs booktabs, graphicx, array, amssymb.\n{banner}{_FIT}\n"
+        f"% {e.id}, suite {suite}. Needs booktabs, graphicx, array, amssymb.\n{banner}{FIT}\n"
         + "\n".join(parts)
         + "\n"
     )

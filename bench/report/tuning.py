@@ -14,15 +14,15 @@ from matplotlib.figure import Figure as Canvas
 
 from bench.analysis.results import Cell, Results
 from bench.analysis.stats import Paired, holm, paired
-from bench.analysis.tuning import expected_best
 from bench.matrix import Column, Experiment, Job, Row
 from bench.plural import count
 from bench.report.plots import render
 from bench.report.plots.parts import legend
 from bench.report.plots.style import WIDTH, drawing, look, steps
 from bench.report.tables import MINUS, Table, number
+from bench.report.tuning_table import curve, numbers, points, settings
 from bench.store import Store
-from bench.trails import PUBLISHED, TUNED, Trail, lower_is_better, of_cell, unequal, without_choice
+from bench.trails import PUBLISHED, TUNED, Trail, of_cell, unequal, without_choice
 
 
 def section(
@@ -53,6 +53,8 @@ def section(
     return {
         "blocks": blocks, "headline": _headline(found, column), "metric": column.label, "how": _how(every[0]),
         "title": _title(found.values()),
+        "split": {"valid": "validation"}.get(t.results.split, t.results.split),
+        "points": points([(row, trail) for rows in found.values() for row, trail, *_ in rows]),
         "unequal": "; ".join(filter(None, (unequal(every), without_choice(store, (r.cells.get(column.group) for r in e.rows if not r.departs and r.cells.get(column.group)))))),
         "sources": list(dict.fromkeys(s for x in every for s in x.sources)),
         "svg": _curves(e, {f"{b} {g}".strip(): rows for (b, g), rows in found.items()}),
@@ -83,7 +85,7 @@ def frame(t: Table, store: Store) -> pd.DataFrame:
                     {"dataset": c.dataset, "backbone": row.backbone, "method": row.method, "variant": row.variant,
                      "trial": x.number, "validation": x.value, "objective": trail.objective, "stopped_at": x.rung or "",
                      "chosen": x.number == best, "sampler": trail.sampler, "budget": trail.budget,
-                     "tuning_seeds": " ".join(map(str, trail.seeds)), "settings": _settings(x.settings), "config": x.config}
+                     "tuning_seeds": " ".join(map(str, trail.seeds)), "settings": settings(x.settings), "config": x.config}
                     for x in trail.trials
                 ]
     return pd.DataFrame(lines)
@@ -107,21 +109,22 @@ def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]],
     ]
     tested = [i for i, o in enumerate(over) if o and math.isfinite(o[1].p)]
     adjusted = dict(zip(tested, holm([over[i][1].p for i in tested]) if tested else ()))
-    lines = []
+    lines, counted = [], []
     for i, (row, trail, published, tuned) in enumerate(rows):
         best, first = trail.best(), trail.trials[PUBLISHED].value
         lines.append({
-            "method": _name(row), "chosen": _settings(best.settings) or "as published",
+            "method": _name(row), "chosen": settings(best.settings) or "as published",
             "trial": best.number, "trials": len(trail.trials), "epochs": trail.epochs,
             "valid": (_plain(first), _plain(best.value)), "published": _cell(published, column), "tuned": _cell(tuned, column),
             "gain": _interval(gains[i], column), "before": _interval(over[i][0], column) if over[i] else "",
             "after": _interval(over[i][1], column) if over[i] else "",
             "p": f"{adjusted[i]:.3f}" if i in adjusted else "",
         })
+        counted.append(numbers(row, trail, published, tuned, gains[i], over[i], adjusted.get(i)))
     base = next((_name(row) for row, *_ in rows if row.baseline == "plain"), "plain")
     alone = "" if _compares(rows) else "Nothing else of this block was searched in the same way, so nothing is compared. "
     said = alone + _said(name, gains, over, column, base)
-    return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "said": said, "base": base}
+    return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "numbers": counted, "said": said, "base": base}
 
 
 def _name(row: Row) -> str:
@@ -194,13 +197,6 @@ def _plain(value: float | None) -> str:
     return "failed" if value is None else f"{value:.4f}"
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    def text(v: Any) -> str:
-        return f"{v:g}" if isinstance(v, float) else "/".join(f"{k} {text(x)}" for k, x in v.items()) if isinstance(v, Mapping) else str(v)
-
-    return ", ".join(f"{k} {text(v)}" for k, v in settings.items())
-
-
 def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell, Cell]]]) -> str:
     """Expected best validation value against the number of trials, one panel per block."""
     with drawing():
@@ -212,11 +208,9 @@ def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell,
             named = [row.method for row, *_ in lines]
             looks = [look(name or "plain") for name in named] if len(set(named)) == len(named) else steps(len(lines))
             for (row, trail, *_), style in zip(lines, looks):
-                values = [x.value for x in trail.trials if x.value is not None and not x.rung]
-                if not values:
+                if not (values := curve(trail)):
                     continue
-                curve = expected_best(values, lower_is_better(trail.objective))
-                a.plot(range(1, len(curve) + 1), curve, color=style.colour, linestyle=style.line, marker=style.marker,
+                a.plot(range(1, len(values) + 1), values, color=style.colour, linestyle=style.line, marker=style.marker,
                        markersize=2.5, label=_name(row))
             a.set_title(name)
             a.set_xlabel("trials")

@@ -103,6 +103,8 @@ def _next(args: argparse.Namespace, plan: Plan, found: api.Finished) -> None:
 
 def tune(args: argparse.Namespace, plan_of) -> int:
     """Search the settings of a plan's cells and print what was found; the exit code."""
+    from bench.spaces import undeclared
+
     if args.timeout is not None:
         api.check_timeout(args.timeout)
     if args.detach:
@@ -111,12 +113,14 @@ def tune(args: argparse.Namespace, plan_of) -> int:
     executor = executor_of(args, slots)
     args.seeds = args.seeds or 1
     plan = plan_of(args)
-    n = len({j.config for j in plan.jobs} - {j.config for j in plan.jobs if j.config.id in plan.blocked})
-    print(f"{count(n, 'cell')} x {count(args.budget, 'trial')} x {count(args.tuning_seeds, 'tuning seed')} on {count(executor.workers, 'worker')}", flush=True)
+    cells = dict.fromkeys(j.config for j in plan.jobs if j.config.id not in plan.blocked)
+    if line := undeclared(cells):
+        print(f"{line} (docs/extending.md)")
+    print(f"{count(len(cells), 'cell')} x {count(args.budget, 'trial')} x {count(args.tuning_seeds, 'tuning seed')} on {count(executor.workers, 'worker')}", flush=True)
     store = Store(args.results)
     trails = api.tune(
         plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
         lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs), store), executor, ["bench", *args.given],
     )
-    trials.print_trails(trails)
+    trials.print_trails(trails, beside=bool(args.settings))
     return int(any(t.failed for t in trails))

@@ -15,8 +15,9 @@ def expected(jobs: Sequence[Job]) -> dict[str, float]:
     return estimate.seconds(jobs, {})
 
 
-def print_trails(trails: Sequence[Trail]) -> None:
-    """A line per cell. The values are of the validation split; test values stand in the report, at the chosen setting."""
+def print_trails(trails: Sequence[Trail], beside: bool = False) -> None:
+    """A line per cell. The values are of the validation split; test values stand in the report, at the chosen setting.
+    `beside`: the cells are not the artefact's own (--set), so that --suite tuned does not look for their searches."""
     columns = ("trials", "epochs", "published", "best")
     lines = table("cell", *columns, "at", "settings chosen", right=columns)
     first: dict[str, Config] = {}
@@ -40,4 +41,9 @@ def print_trails(trails: Sequence[Trail]) -> None:
         out.print(f"validation {trails[0].objective}, mean over tuning {named('seed', trails[0].seeds)}")
     if line := unequal(trails):
         out.print(line)
-    out.print("next: bench run ARTEFACT --suite tuned, with the same --data and --results")
+    if beside:
+        out.print("searched beside the defaults (--set): --suite tuned has the defaults' searches alone; bench run --set runs what was chosen")
+    elif trails and all(t.config.dataset.startswith("synthetic-") for t in trails):
+        out.print("searched on generated data: bench run ARTEFACT --report shows it; --suite tuned takes searches of your files (--suite real --data DIR)")
+    else:
+        out.print("next: bench run ARTEFACT --suite tuned, with the same --data and --results")
