@@ -53,10 +53,11 @@ def plan(
 
 def results(folder: str | Path = "results") -> pd.DataFrame:
     """One row per finished job, split and metric: job, config, dataset, features, backbone, mixer, seed, split, metric,
-    value; the job's settings follow as columns ("train.lr", "backbone.rank", "mixer.p_mix", ...)."""
+    value, and the data file's data_sha256; the job's settings follow as columns ("train.lr", "backbone.rank", "mixer.p_mix", ...)."""
     store = Store(folder, indexed=True)
     jobs = store.scan()
-    values, _ = store.frames(jobs)
+    values, runs = store.frames(jobs)
+    values["data_sha256"] = values.job.map(dict(zip(runs.job, runs.get("data_sha256", ()))))
     settings: list[dict[str, Any]] = [
         {"job": j.id, **{k: _scalar(v) for k, v in given(j.config).items() if k != "features"}} for j in jobs
     ]
@@ -71,7 +72,8 @@ def cell(
     folder: str | Path = "results", *, dataset: str, backbone: str, mixer: str = "none", metric: str,
     split: str = "test", config: str | None = None,
 ) -> pd.Series:
-    """Values of one cell of the matrix by seed. Raises BenchError where several configs fit and none is named."""
+    """Values of one cell of the matrix by seed. Raises BenchError where several configs fit and none is named, and where
+    its runs are of several data files."""
     found = results(folder)
     fits = (found.dataset == dataset) & (found.backbone == backbone) & (found.mixer == mixer)
     found = found[fits & (found.metric == metric) & (found.split == split)]
@@ -81,6 +83,8 @@ def cell(
         raise BenchError(f"{dataset} {backbone}+{mixer}: {found.config.nunique()} settings here ({', '.join(sorted(set(found.config)))}); name one with config=")
     if found.empty:
         raise BenchError(f"no finished run of {dataset} {backbone}+{mixer} with {split} {metric} in {folder}")
+    if (files := sorted(set(found.data_sha256.fillna("unknown").str[:12]))) and len(files) > 1:
+        raise BenchError(f"{dataset} {backbone}+{mixer}: runs of {len(files)} data files here ({', '.join(files)}); `results` has them by data_sha256")
     return found.set_index("seed").value.sort_index()
 
 

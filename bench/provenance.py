@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import EXPERIMENTS
 from bench.errors import BenchError
+from bench.matrix import dataset_name
 
 try:
     import tomllib
@@ -41,8 +42,11 @@ def of_file(dataset: str, features: str, sha256: str, published: str = "") -> st
 
 
 def of_run(run: Mapping[str, Any]) -> str:
-    """Provenance of a finished run as the list says today: a file that was listed after the run is official now."""
-    kind = str(run.get("provenance"))
+    """Provenance of a finished run as the list says today: a file that was listed after the run is official now. What is
+    generated says so in its name too; of a run that has lost its env.json nothing more is known."""
+    if dataset_name(str(run.get("dataset", ""))) != run.get("dataset", ""):
+        return SYNTHETIC
+    kind = run.get("provenance") or CUSTOM
     known = (str(run.get(k, "")) for k in ("dataset", "features", "data_sha256"))
     return OFFICIAL if kind in (UNLISTED, CUSTOM) and tuple(known) in listed() else kind
 

@@ -21,7 +21,7 @@ from bench.environment import code_hash
 from bench.errors import BenchError
 from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
 from bench.folder_swap import put_in_place
-from bench.frames import DAMAGED, DONE, FAILED, MISSING, STALE, Data, frames
+from bench.frames import DAMAGED, DONE, FAILED, MISSING, STALE, Data, frames, of_another, one_file
 from bench.index import Index, State, state
 from bench.live import LIVE
 from bench.matrix import Job
@@ -107,7 +107,7 @@ class Store:
         at_hand = (data or {}).get((job.config.dataset, job.config.features))
         otherwise = DAMAGED if entry.damage else MISSING
         if entry.metrics is not None:
-            if not at_hand or entry.env.get("data_sha256", at_hand) == at_hand:
+            if not of_another(entry, at_hand):
                 return DONE
             otherwise = STALE
         return FAILED if entry.failure is not None and _still_holds(entry.failure["on"], at_hand) else otherwise
@@ -230,6 +230,10 @@ class Store:
             if self.folder(job) == path.parent:
                 found.append(job)
         return found
+
+    def one_file(self, jobs: Iterable[Job], data: Data | None = None) -> tuple[dict[tuple[str, str], str], list[str]]:
+        """Of which data file the results of some jobs count, where none is at hand (frames.py), and lines that say so."""
+        return one_file([(job, self.entry(job)) for job in jobs], data or {})
 
     def frames(self, jobs: Iterable[Job], data: Data | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(values, runs) of some jobs, as tidy frames (frames.py)."""

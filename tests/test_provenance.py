@@ -12,7 +12,7 @@ from bench.data.dataset import load
 from bench.errors import BenchError
 from bench.matrix import Config, Job
 from bench.plan import find_data
-from bench.provenance import CUSTOM, OFFICIAL, UNLISTED, listed, of_file, weakest
+from bench.provenance import CUSTOM, OFFICIAL, SYNTHETIC, UNLISTED, listed, of_file, weakest
 from bench.report.build import build
 from bench.store import Store
 from tests import planted
@@ -111,3 +111,11 @@ def test_a_store_is_read_without_a_list(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "LIST", tmp_path / "none.toml")
     assert listed() == frozenset() and of_file("mosi", "word", HASH) == UNLISTED
     assert Store(tmp_path).scan() == []
+
+
+def test_a_run_that_lost_its_env_is_never_better_than_custom_and_a_generated_one_stays_generated(tmp_path):
+    p = planted.write(tmp_path / "results", holes=False)
+    job = Job(next(iter(p.experiment.configs())), 1111)
+    (p.store.folder(job) / "env.json").unlink()
+    assert Results(*p.store.frames([job])).runs[job.config.id, 1111]["provenance"] == CUSTOM
+    assert provenance.of_run({"dataset": "synthetic-mosi"}) == provenance.of_run({"dataset": "synthetic-mosi", "provenance": "official"}) == SYNTHETIC

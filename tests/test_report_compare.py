@@ -66,6 +66,17 @@ def test_the_newer_version_stands_for_its_folder(tmp_path):
     assert found["ms-mix", "avg"].verdict == "the same difference in every seed", "which is no test, and no certainty"
 
 
+def test_no_mean_is_of_two_versions_or_two_data_files(tmp_path):
+    _folder(tmp_path / "a")
+    jobs = _folder(tmp_path / "b")
+    _folder(tmp_path / "b", version=2, n=2)
+    assert {d.b.n for d in differences(Side(tmp_path / "a"), Side(tmp_path / "b"))} == {2}
+    for job in jobs[:5]:
+        job = Job(replace(job.config, versions={"train": 1}), job.seed)
+        (Store(tmp_path / "a").folder(job) / "env.json").unlink()
+    assert {d.a.n for d in differences(Side(tmp_path / "a"), Side(tmp_path / "b"))} == {4}, "a seed of nobody knows which file"
+
+
 def test_labels_name_what_differs():
     a = planted.config("LMF", "MS-Mix")
     found = labels([a, a.with_(mixer_params={"sal": False}), a.with_(train={"lr": 0.01})])
@@ -98,5 +109,8 @@ def test_lower_is_better_is_known_from_one_place_and_absent_settings_are_counted
     assert head.index("\u2193") < 40
     body = page[page.index("<tbody>"):]
     assert body.index("ms-mix") < body.index("lr=7"), "what both have comes first"
-    planted.finish(Store(tmp_path / "b"), Job(replace(b[0].config, versions={"train": 1}), 1111), planted.metrics(np.random.default_rng(0), 1111, 0.0), planted.env(1111, data_sha256="c" * 64))
+    cell = replace(b[0].config, versions={"train": 1})
+    for seed in (1111, 1112, 1113):
+        planted.finish(store, Job(cell, seed), planted.metrics(np.random.default_rng(0), seed, 0.0), planted.env(seed, data_sha256="c" * 64))
+    assert Side(tmp_path / "b").runs.query(f"config == '{cell.id}'").status.tolist() == ["done"] * 3 + ["stale"] * 2
     assert "different data files where they share runs" in compare(tmp_path / "a", tmp_path / "b", tmp_path / "out").read_text()

@@ -48,6 +48,29 @@ def test_results_on_other_data_are_stale_and_not_aggregated(tmp_path):
     assert values.empty and list(runs.status) == ["stale"]
 
 
+def test_a_result_that_lost_its_env_is_not_taken_for_one_of_the_file_at_hand(tmp_path):
+    store, j = Store(tmp_path), job()
+    finish(store, j, sha="aa")
+    (store.folder(j) / "env.json").unlink()
+    at_hand = {("mosi", "unaligned"): "aa"}
+    assert store.status(j, at_hand) == "stale" and list(store.frames([j], at_hand)[1].status) == ["stale"]
+    assert store.status(j) == "done", "where no file is at hand, none is another"
+
+
+def test_results_of_two_data_files_are_never_in_one_frame(tmp_path):
+    store, jobs = Store(tmp_path), [job(1111 + i) for i in range(5)]
+    for j, sha in zip(jobs, ("bb", "aa", "bb", "aa", "aa")):
+        finish(store, j, sha=sha)
+    data, lines = store.one_file(jobs)
+    assert data == {("mosi", "unaligned"): "aa"} and len(lines) == 1 and "2 data files; the 3 of aa count" in lines[0] and "the other 2 are stale" in lines[0]
+    assert list(store.frames(jobs, data)[1].status) == ["stale", "done", "stale", "done", "done"]
+    (store.folder(jobs[1]) / "env.json").unlink()
+    assert store.one_file(jobs)[0] == {("mosi", "unaligned"): "aa"}, "as many of either: the same at every look"
+    assert store.one_file(jobs, {("mosi", "unaligned"): "bb"}) == ({("mosi", "unaligned"): "bb"}, []), "the file at hand decides"
+    finish(store, jobs[1]), finish(store, jobs[0]), finish(store, jobs[2])
+    assert store.one_file(jobs) == ({}, [])
+
+
 def test_frames_hold_done_jobs_only_and_name_the_others(tmp_path):
     store = Store(tmp_path)
     jobs = [job(1111), job(1112), job(1113)]

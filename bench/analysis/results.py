@@ -125,7 +125,7 @@ class Results:
             for r in runs.to_dict("records")
         }
         for r in self.runs.values():
-            if r["status"] == DONE and "provenance" in r:
+            if r["status"] == DONE:
                 r["provenance"] = of_run(r)
 
     def run(self, config: Config, seed: int) -> dict[str, Any]:

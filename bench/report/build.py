@@ -48,7 +48,8 @@ def build(
     """Render a report and return the path of its index.html.
 
     experiments: as they were run (a suite may have adapted their configs). data_hashes: (dataset, features) -> sha256
-    of the file at hand; results made from another file are stale. seeds: overrides each experiment's own number.
+    of the file at hand; results made from another file are stale, where none is at hand all but those of the file that
+    most are of. seeds: overrides each experiment's own number.
     reported: the papers' numbers, by default those of experiments/reported. adapted: lines on where the runs depart
     from the papers. figures: draws an artefact's figures; by default bench.report.figures where it exists. rerun: what
     its commands to run a cell again say. split: "valid" shows what selection saw, beside no reported number.
@@ -85,6 +86,8 @@ def _build(
     reported = printed_numbers.load() if reported is None else reported
     draw = figures or _figures()
     jobs = expand(experiments, seeds)
+    data_hashes, several = store.one_file(jobs, data_hashes)
+    adapted = [*adapted, *several]
     values, runs = store.frames(jobs, data_hashes)
     computed = numbers.values(experiments, store, seeds)
     values = pd.concat([values, computed], ignore_index=True) if len(computed) else values

@@ -25,7 +25,7 @@ from bench.report.samples import family_of
 from bench.report.sections import provenance_rows, signed
 from bench.report.significance import ALPHA
 from bench.report.tables import number, p_text
-from bench.store import Store, write_atomic
+from bench.store import DONE, STALE, Store, write_atomic
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,35 @@ class Difference:
 
 
 class Side:
-    """One folder: its newest result of every config, whatever the component versions."""
+    """One folder: of every config the results of the newest component versions that have any, never of several in one mean."""
 
     def __init__(self, root: str | Path) -> None:
         jobs = Store(root).scan()
         if not jobs:
             raise BenchError(f"no job folders in {root}")
-        newest: dict[tuple[str, int], Job] = {}
-        for job in sorted(jobs, key=lambda j: [(k, v if isinstance(v, int) else 0) for k, v in sorted(j.config.versions.items())]):
-            newest[identity(job.config), job.seed] = job
-        values, self.runs = Store(root, indexed=True).frames(newest.values())
-        by_id = {j.config.id: j.config for j in newest.values()}
+        store = Store(root, indexed=True)
+        newest: dict[str, dict[int, Job]] = {}
+        for job in sorted(jobs, key=lambda j: (store.status(j) == DONE, [(k, v if isinstance(v, int) else 0) for k, v in sorted(j.config.versions.items())])):
+            before = newest.get(identity(job.config), {})
+            newest[identity(job.config)] = {**({s: j for s, j in before.items() if j.config == job.config}), job.seed: job}
+        shown = [j for of_seed in newest.values() for j in of_seed.values()]
+        other = {i for of_seed in newest.values() for i in _of_another_file(store, list(of_seed.values()))}
+        values, self.runs = store.frames(shown)
+        values = values[~values["job"].isin(other)]
+        self.runs.loc[self.runs["job"].isin(other), "status"] = STALE
+        by_id = {j.config.id: j.config for j in shown}
         self.configs = {identity(c): c for c in by_id.values()}
         test = values[values["split"] == "test"]
         self.values: dict[tuple[str, str], pd.Series] = {
             (identity(by_id[config]), metric): cell.set_index("seed")["value"]
             for (config, metric), cell in test.groupby(["config", "metric"], sort=False)
         }
+
+
+def _of_another_file(store: Store, jobs: list[Job]) -> list[str]:
+    """Ids of a config's jobs that are of another data file than most of them are: no mean is over both."""
+    data, _ = store.one_file(jobs)
+    return [j.id for j in jobs if store.status(j, data) == STALE]
 
 
 def identity(config: Config) -> str:

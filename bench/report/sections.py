@@ -43,7 +43,7 @@ def run_parts(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     names = {
         "done": ("done", "done"),
         "failed": ("failed", "failed"),
-        "stale": ("stale: the data file has changed", "stale"),
+        "stale": ("stale: of another data file", "stale"),
         "missing": ("not run yet", "todo"),
     }
     return [{"name": n, "count": counts.get(s, 0), "css": css, "sign": ""} for s, (n, css) in names.items()]
@@ -167,7 +167,7 @@ def _problems(t: Table) -> tuple[list[str], str]:
             lines.append(f"{runs_named(c, [r['seed']])} failed: {r.get('error', '')} ({r.get('folder', '')}/log.txt)")
         elif r["status"] in ("stale", "missing"):
             groups.setdefault((r["status"], c.id), []).append(r["seed"])
-    words = {"stale": "stale, made from another data file", "missing": "not run yet"}
+    words = {"stale": "stale, not known to be made from the same data file", "missing": "not run yet"}
     for (status, i), seeds in sorted(groups.items(), key=lambda g: g[0][0] != "stale"):
         lines.append(f"{runs_named(configs[i], seeds)}: {words[status]}")
     undefined = dict.fromkeys(c.id for _, _, cell in t.grid if cell.state == "undefined" for c in cell.configs)
