@@ -4,7 +4,8 @@
     python -m benchmarks.gpu --parts rates,slice --minutes 3 --out benchmarks/gpu.json
 
 Runs straight from the tree, on generated data. Every part stands alone: what fails is recorded with its error and the
-rest runs. Parts, in order (benchmarks/gpu_parts.py):
+rest runs. What a part has measured is written as it comes: a run that is ended from outside leaves it, marked unfinished.
+Parts, in order (benchmarks/gpu_parts.py):
 
     machine     measured matmul rates (float32, bf16), copy rate
     company     a job in company = the job alone, bit for bit
@@ -71,26 +72,42 @@ def main(arguments: list[str] | None = None) -> int:
         several, args.data, args.results, before,
     )
     found: dict[str, Any] = {
-        "command": "python -m benchmarks.gpu" + (f" --parts {args.parts} --found {args.found}" if before else ""), "machine": {**environment.device(device), **environment.code()},
+        "command": "python -m benchmarks.gpu" + (f" --parts {args.parts} --found {args.found}" if before else ""),
+        "environment": {**environment.device(device), **environment.code()},
         "sizes": "tiny" if run.tiny else "as published",
     }
+    parts = args.parts.split(",")
+    shares = gpu_parts.shares(parts)
     out = args.out or Path(__file__).with_name("gpu_cpu.json" if run.tiny else "gpu.json")
-    for name in args.parts.split(","):
+
+    def write() -> None:
+        new = out.with_name(f".{out.name}.new")  # never half a file, whenever the run is ended
+        new.write_text(json.dumps(found, indent=1, default=str) + "\n")
+        new.replace(out)
+
+    for name in parts:
         began = time.monotonic()
+
+        def kept(so_far: dict[str, Any], name: str = name) -> None:
+            found[name] = {**so_far, "unfinished": True}
+            write()
+
+        run.kept, run.said = kept, False
+        print(f"== {name}", flush=True)
         if began > end and name != "projection":  # which needs no device
             found[name] = {"skipped": f"{args.minutes:g} minutes were over"}
         else:
-            run.end = min(end, began + 60 * args.minutes * gpu_parts.SHARES.get(name, 1.0))
+            run.end = min(end, began + 60 * args.minutes * shares[name])
             try:
                 found[name] = gpu_parts.PARTS[name](run)
             except Exception as e:  # noqa: BLE001 - a part that fails must not take the others along
-                found[name] = {"error": f"{type(e).__name__}: {e}"[:500], "where": traceback.format_exc().splitlines()[-6:]}
+                found[name] = {**found.get(name, {}), "error": f"{type(e).__name__}: {e}"[:500], "where": traceback.format_exc().splitlines()[-6:]}
         run.found[name] = found[name]
         found[name]["seconds"] = round(time.monotonic() - began, 1)
-        print(f"== {name} ({found[name]['seconds']} s)\n{gpu_parts.table(name, found[name])}", flush=True)
-        out.write_text(json.dumps(found, indent=1, default=str) + "\n")
+        print("" if run.said else f"{gpu_parts.table(name, found[name])}\n", f"  ({found[name]['seconds']} s)", sep="", flush=True)
+        write()
     print(out)
-    failed = [n for n in args.parts.split(",") if "error" in found[n] or found[n].get("failed")]
+    failed = [n for n in parts if "error" in found[n] or found[n].get("failed")]
     print("all parts well" if not failed else f"to look at: {', '.join(failed)}")
     return 1 if failed else 0
 

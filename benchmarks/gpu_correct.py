@@ -173,6 +173,7 @@ def cells(run: Run) -> dict[str, Any]:
         found["failed"] += [f"{name} {w}" for w in wrong(entry)]
         if isinstance(entry, dict) and entry["graphs"].get("not_captured"):
             found["not_captured"][name] = entry["graphs"]["not_captured"]
+        run.keep(found)
     return {"processes": run.processes, **found}
 
 

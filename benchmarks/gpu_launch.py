@@ -27,13 +27,15 @@ def launch(run: Run) -> dict[str, Any]:
     for backbone in run.backbones or FROZEN:
         for mixer in ("none", "msmix"):
             if run.left < 10:
-                break
+                found[f"{backbone}+{mixer}"] = {"skipped": "out of time"}
+                continue
             run.clean()
             replays = _captured(run, backbone, mixer)
             entry: dict[str, Any] = {"host_us_a_launch": round(_host(run, replays[0]), 1), "alone_per_s": _rate(run, replays[:1], 1)}
             for threads in THREADS:
                 entry[f"{len(replays)} jobs, {threads} threads, per_s"] = _rate(run, replays, threads)
             found[f"{backbone}+{mixer}"] = entry
+            run.keep(found)
     return found
 
 

@@ -31,6 +31,15 @@ class Run:
     data: str = ""  # a folder with real MOSI
     results: str = ""  # where the runs on it are kept
     found: dict[str, Any] = field(default_factory=dict)
+    kept: Callable[[dict[str, Any]], None] = lambda found: None  # writes what the part under way has found so far
+    said: bool = False  # whether the part under way printed its results as they came
+
+    def keep(self, found: dict[str, Any], line: str = "") -> None:
+        """Every part calls it after each finished measurement: a run that is ended from outside leaves what it had."""
+        self.kept(found)
+        if line:
+            self.said = True
+            print(f"  {line}", flush=True)
 
     @property
     def left(self) -> float:

@@ -1,8 +1,6 @@
-"""How fast a GPU trains: measured ceilings, steps per second of each backbone, kernels of a step, a peer's loop, an
-encoder, several processes."""
+"""How fast a GPU trains: measured ceilings, steps per second of each backbone, a peer's loop."""
 
 import math
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.dataset import load
-from bench.job import settle
 from bench.launch.company import Member
 from bench.matrix import Job
 from bench.models.parts.cost import gflops
 from bench.train.engine import choose
 from bench.train.loop import training
 from benchmarks.gpu_run import FROZEN, Run, job_of, parts_of, streams_of
-from benchmarks.gpu_service import mps
 
 COMPANIES = (8, 16, 32)
 
@@ -47,6 +43,7 @@ def machine(run: Run) -> dict[str, Any]:
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.randn(n, n, device=run.device).to(dtype)
         found[f"matmul_tflops_{str(dtype)[6:]}"] = round(2 * n**3 / timed(run, lambda a=a: a @ a) / 1e12, 4)
+        run.keep(found)
     x = torch.empty(2**22 if run.tiny else 2**28, device=run.device)
     y = torch.empty_like(x)
     found["copy_gb_s"] = round(2 * x.nbytes / timed(run, lambda: y.copy_(x)) / 1e9, 2)
@@ -126,29 +123,50 @@ def rates(run: Run) -> dict[str, Any]:
         found["backbones"][backbone] = entry
         if run.left < 0:
             entry["skipped"] = "out of time"
+            run.keep(found, rate_line(backbone, entry))
             continue
         try:
-            jobs = rate_jobs(run, backbone, "msmix")
-            entry["eager"] = speed(run, jobs[:1], "eager", seconds)
-            entry["graph"] = speed(run, jobs[:1], "auto", seconds)
-            best, size = entry["graph"]["steps_per_s"], 1
-            for n in (2,) if run.tiny else COMPANIES:
-                if run.left < 15 and not run.tiny:
-                    break
-                entry[f"company_{n}"] = speed(run, jobs[:n], "auto", seconds)
-                if entry[f"company_{n}"]["steps_per_s"] < 1.05 * best:
-                    break
-                best, size = entry[f"company_{n}"]["steps_per_s"], n
-            entry["best_company"], entry["over_eager"] = size, round(best / entry["eager"]["steps_per_s"], 1)
-            plain = rate_jobs(run, backbone, "none")
-            entry["none"] = {"eager": speed(run, plain[:1], "eager", seconds), "graph": speed(run, plain[:1], "auto", seconds)}
-            if size > 1:
-                entry["none"][f"company_{size}"] = speed(run, plain[:size], "auto", seconds)
-            entry["floor_seconds_a_step"] = floor(run, jobs[0])
+            _rates_of(run, backbone, entry, seconds, lambda: run.keep(found))
         except Exception as e:  # noqa: BLE001
             entry["error"] = f"{type(e).__name__}: {e}"[:300]
+        run.keep(found, rate_line(backbone, entry))
     found["failed"] = [b for b, e in found["backbones"].items() if "error" in e]
     return found
+
+
+def _rates_of(run: Run, backbone: str, entry: dict[str, Any], seconds: float, kept: Callable[[], None]) -> None:
+    """Fills a backbone's entry; `kept` is called after each measurement, for it may be the last one."""
+
+    def measure(into: dict[str, Any], name: str, jobs: Sequence[Job], engine: str = "auto") -> float:
+        into[name] = speed(run, jobs, engine, seconds)
+        kept()
+        return into[name]["steps_per_s"]
+
+    jobs = rate_jobs(run, backbone, "msmix")
+    eager = measure(entry, "eager", jobs[:1], "eager")
+    best, size = measure(entry, "graph", jobs[:1]), 1
+    for n in (2,) if run.tiny else COMPANIES:
+        if run.left < 15 and not run.tiny:
+            break
+        together = measure(entry, f"company_{n}", jobs[:n])
+        if together < 1.05 * best:
+            break
+        best, size = together, n
+    entry["best_company"], entry["over_eager"] = size, round(best / eager, 1)
+    plain = rate_jobs(run, backbone, "none")
+    entry["none"] = {}
+    measure(entry["none"], "eager", plain[:1], "eager")
+    measure(entry["none"], "graph", plain[:1])
+    if size > 1:
+        measure(entry["none"], f"company_{size}", plain[:size])
+    entry["floor_seconds_a_step"] = floor(run, jobs[0])
+
+
+def rate_line(backbone: str, entry: dict[str, Any]) -> str:
+    """What the part prints of a backbone."""
+    each = [f"{k} {e['steps_per_s']:g}/s" for k, e in entry.items() if isinstance(e, dict) and "steps_per_s" in e]
+    each += [f"none {k} {e['steps_per_s']:g}/s" for k, e in entry.get("none", {}).items()]
+    return f"{backbone:10s} " + ", ".join([*each, *(entry[k] for k in ("skipped", "error") if k in entry)])
 
 
 def rate_jobs(run: Run, backbone: str, mixer: str) -> list[Job]:
@@ -156,40 +174,6 @@ def rate_jobs(run: Run, backbone: str, mixer: str) -> list[Job]:
     params = {} if backbone in FROZEN else {"encoder": "none"}
     job = job_of(run, backbone, mixer, max_epochs=10**6, patience=10**6, batch_size=8 if run.tiny else 32, accumulate=1)
     return [Job(job.config.with_(backbone_params=params), 1111 + i) for i in range(max(COMPANIES))]
-
-
-def kernels(run: Run) -> dict[str, Any]:
-    """What a training step launches, and how long the device works on it: of one eager step, by torch's profiler."""
-    found: dict[str, Any] = {"steps": {}}
-    for backbone in run.backbones or (("lmf",) if run.tiny else FROZEN):
-        for mixer in ("none", "msmix"):
-            job = rate_jobs(run, backbone, mixer)[0]
-            parts, streams = parts_of(job, run.device), streams_of(job, run.device)
-            turns = training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, lambda line: None, choose("eager", run.device))
-            found["steps"][f"{backbone}+{mixer}"] = _launched(run, lambda turns=turns: next(turns))
-    found["steps"]["encoder, batch 32"] = _launched(run, _encoder_step(run, _bert(run), 32, 16 if run.tiny else 48))
-    return found
-
-
-def _launched(run: Run, step: Callable[[], object]) -> dict[str, Any]:
-    from torch.profiler import ProfilerActivity, profile
-
-    for _ in range(5):
-        step()
-    run.wait()
-    with profile(activities=[ProfilerActivity.CUDA if run.cuda else ProfilerActivity.CPU]) as seen:
-        for _ in range(3):
-            step()
-        run.wait()
-    events = [e for e in seen.events() if not run.cuda or e.device_type == torch.autograd.DeviceType.CUDA]
-    times: dict[str, list[float]] = {}
-    for e in events:
-        times.setdefault(e.name[:90], []).append(e.device_time if run.cuda else e.self_cpu_time_total)
-    top = sorted(times.items(), key=lambda kv: -sum(kv[1]))[:16]
-    return {
-        "kernels": round(len(events) / 3), "device_us": round(sum(map(sum, times.values())) / 3, 1),
-        "top": [[n, round(len(v) / 3, 1), round(sum(v) / 3, 1)] for n, v in top],
-    }
 
 
 def floor(run: Run, job: Job) -> float | None:
@@ -244,112 +228,5 @@ def peer(run: Run) -> dict[str, Any]:
         ours = run.found.get("rates", {}).get("backbones", {}).get(backbone, {})
         best = max((e["steps_per_s"] for e in ours.get("none", {}).values()), default=None)
         found[backbone] = entry | ({"ratio": round(best / entry["steps_per_s"], 1)} if best else {})
+        run.keep({"backbones": found})
     return {"backbones": found}
-
-
-def encoder(run: Run) -> dict[str, Any]:
-    """A text encoder of BERT-base's size, random weights, sentences of 48 word pieces, dropout, forward, backward, AdamW,
-    bf16: eagerly and as graphs at batch 32, in company, and at batch 128. `share_of_matmul_rate`: of the rate measured
-    by the part machine."""
-    length = 16 if run.tiny else 48
-    found: dict[str, Any] = {"word_pieces": length}
-    for batch, size in ((32, 1),) if run.tiny else ((32, 1), (32, 2), (32, 4), (32, 8), (128, 1)):
-        if run.left < 10 and not run.tiny:
-            break
-        run.clean()
-        found[f"batch {batch}, {size} at once"] = _encoders(run, batch, length, size)
-    return found
-
-
-def _encoders(run: Run, batch: int, length: int, size: int) -> dict[str, Any]:
-    steps = []
-    for _ in range(size):
-        model = _bert(run)
-        steps.append((choose("auto", run.device), _encoder_step(run, model, batch, length)))
-        steps[-1][0].parameters = list(model.parameters())
-
-    def all_steps() -> None:
-        for engine, step in steps:
-            with engine.context():
-                engine.run(("encoder step",), step)
-
-    found: dict[str, Any] = {}
-    if size == 1:
-        found["eager_ms"] = round(1e3 * timed(run, steps[0][1], 0.3), 3)
-    each = timed(run, all_steps, 0.3 if run.tiny else 1.0) / size
-    weights = sum(q.numel() for n, q in model.named_parameters() if q.ndim == 2 and "embeddings" not in n)
-    config = model.config
-    flops = 6 * batch * length * (weights + 2 * length * config.hidden_size * config.num_hidden_layers)
-    found |= {
-        "ms": round(1e3 * each, 3), "reason": steps[0][0].reason, "tflops": round(flops / each / 1e12, 4),
-        "sentences_per_s": round(batch / each, 1), "memory_mb": run.memory_mb(),
-    }
-    rate = run.found.get("machine", {}).get("matmul_tflops_bfloat16")
-    return found | ({"share_of_matmul_rate": round(flops / each / 1e12 / rate, 3)} if rate else {})
-
-
-def _bert(run: Run) -> nn.Module:
-    from transformers import BertConfig, BertModel
-
-    sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128) if run.tiny else {}
-    return BertModel(BertConfig(**sizes), add_pooling_layer=False).to(run.device).train()
-
-
-def _encoder_step(run: Run, model: nn.Module, batch: int, length: int) -> Callable[[], None]:
-    ids = torch.randint(1000, 20000, (batch, length), device=run.device)
-    mask = torch.ones(batch, 1, 1, length, dtype=torch.bool, device=run.device)
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-5, fused=True, capturable=run.cuda)
-
-    def step() -> None:
-        with torch.autocast(run.device.split(":")[0], torch.bfloat16):
-            loss = model(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0].float().square().mean()
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-
-    return step
-
-
-def _process(device: str, job_args: tuple[str, str], size: int, tiny: bool, seconds: float, barrier: Any, results: Any) -> None:
-    settle(device)
-    run = Run(device, tiny, time.monotonic() + 600)
-    jobs = rate_jobs(run, *job_args)[:size]
-    results.put(speed(run, jobs, "auto", seconds, barrier.wait)["steps_per_s"])
-
-
-def processes(run: Run) -> dict[str, Any]:
-    """The same jobs in one process or shared out over several, which take turns on a GPU unless its Multi-Process Service
-    runs (where its daemon can be started for this test, it is, in a folder of its own, and ended)."""
-    found: dict[str, Any] = {}
-    seconds, shapes = (0.3, ((2, 1),)) if run.tiny else (2.0, ((1, 16), (4, 4), (4, 8)))
-    for service in (False, True) if run.cuda else (False,):
-        with mps(service) as state:
-            if service:
-                found["service"] = state
-                if state != "on":
-                    break
-            for backbone in run.backbones or (("lmf",) if run.tiny else ("lmf", "mult")):
-                for n, size in shapes[1:] if service else shapes:
-                    if run.left > 15 or run.tiny:
-                        found[f"{backbone}, {n} x {size}" + (", service" if service else "")] = _together(run, backbone, n, size, seconds)
-    return found
-
-
-def _together(run: Run, backbone: str, n: int, size: int, seconds: float) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(n), context.Queue()
-    those = [
-        context.Process(target=_process, args=(run.device, (backbone, "msmix"), size, run.tiny, seconds, barrier, results), daemon=True)
-        for _ in range(n)
-    ]
-    for p in those:
-        p.start()
-    try:
-        each = [results.get(timeout=60 if run.cuda else 300) for _ in those]
-    except Exception as e:  # noqa: BLE001 - an empty queue: one of them died
-        for p in those:
-            p.kill()
-        return {"error": f"{type(e).__name__}"}
-    for p in those:
-        p.join(10)
-    return {"steps_per_s": round(sum(each), 1), "each": each}

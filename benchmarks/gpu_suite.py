@@ -33,6 +33,7 @@ def slice_(run: Run) -> dict[str, Any]:
             jobs = [job_of(run, b, m, seed, **train) for b in backbones for m in methods]
             errors += members_of(jobs, store, run, size)
             ended += len(jobs)
+            run.keep({"jobs": ended, "company": size, "wall_s": round(time.monotonic() - began, 1), "errors": errors[:5]})
     wall, all_jobs = time.monotonic() - began, len(backbones) * len(methods) * len(seeds)
     return {"jobs": ended, "of": all_jobs, "company": size, "wall_s": round(wall, 1), "errors": errors[:5],
             "wall_s_of_all": round(wall * all_jobs / max(ended, 1), 1), "scaled": ended < all_jobs, "failed": bool(errors)}
@@ -46,12 +47,15 @@ def real(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"backbones": {}}
     with tempfile.TemporaryDirectory() as scratch:
         for backbone in run.backbones or (("lmf",) if run.tiny else FROZEN):
-            if run.left > 10:
-                found["backbones"][backbone] = _bench_run(run, backbone, Path(run.results or scratch))
-    whole = [e for e in found["backbones"].values() if e["exit"] == 0]
+            if run.left <= 10:
+                found["backbones"][backbone] = {"skipped": "out of time"}
+                continue
+            found["backbones"][backbone] = _bench_run(run, backbone, Path(run.results or scratch))
+            run.keep(found)
+    whole = [e for e in found["backbones"].values() if e.get("exit") == 0]
     return {
         **found, "wall_s": round(sum(e["wall_s"] for e in whole), 1), "jobs": sum(e["jobs"] for e in whole),
-        "failed": [f for e in found["backbones"].values() for f in e["failed"]],
+        "failed": [f for e in found["backbones"].values() for f in e.get("failed", ())],
     }
 
 
@@ -90,7 +94,7 @@ def projection(run: Run) -> dict[str, Any]:
 
     rates = run.found.get("rates", {}).get("backbones", {})
     best = {b: max(e["steps_per_s"] for e in entry.values() if isinstance(e, dict) and "steps_per_s" in e) for b, entry in rates.items() if "graph" in entry}
-    texts = [e["sentences_per_s"] for k, e in run.found.get("encoder", {}).items() if k.startswith("batch 32")]
+    texts = [e["sentences_per_s"] for k, e in run.found.get("encoder", {}).items() if k.startswith("batch 32") and "sentences_per_s" in e]
     if not best or not texts:
         return {"skipped": "needs the parts rates and encoder"}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks import gpu, gpu_correct, gpu_parts
+from benchmarks import gpu, gpu_correct, gpu_parts, gpu_speed
 from benchmarks.gpu_shares import shared
 
 
@@ -39,6 +39,54 @@ def test_a_part_that_fails_is_recorded_and_the_rest_runs(tmp_path, monkeypatch, 
 def test_parts_left_when_the_time_is_over_are_skipped_and_say_so(tmp_path):
     assert gpu.main(["--device", "cpu", "--out", str(tmp_path / "x.json"), "--parts", "machine", "--minutes", "-1"]) == 0
     assert "were over" in json.loads((tmp_path / "x.json").read_text())["machine"]["skipped"]
+
+
+def test_a_run_that_is_ended_from_outside_leaves_what_it_has_measured(tmp_path, monkeypatch, capsys):
+    """Six measurements of LMF (eager, as a graph, in company; the same without a mixer) and one of TFN, then it ends."""
+    asked = []
+
+    def speed(run, jobs, engine, seconds):
+        asked.append(jobs[0].config.backbone)
+        if asked.count("tfn") > 1:
+            raise ending
+        return {"steps_per_s": 100.0 * len(jobs), "jobs": len(jobs)}
+
+    monkeypatch.setattr(gpu_speed, "speed", speed)
+    line = ["--device", "cpu", "--parts", "rates", "--backbones", "lmf,tfn", "--out", str(tmp_path / "x.json")]
+    ending = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(line)
+    rates = json.loads((tmp_path / "x.json").read_text())["rates"]
+    assert rates["unfinished"] and rates["backbones"]["lmf"]["none"]["company_2"]["steps_per_s"] == 200 and asked.count("lmf") == 6
+    assert rates["backbones"]["tfn"] == {"eager": {"steps_per_s": 100.0, "jobs": 1}}
+    out = capsys.readouterr().out
+    assert "lmf        eager 100/s, graph 100/s, company_2 200/s, none eager 100/s" in out and "tfn" not in out
+    asked.clear()
+    ending = RuntimeError("device lost")
+    assert gpu.main(line) == 1
+    rates = json.loads((tmp_path / "x.json").read_text())["rates"]
+    assert "unfinished" not in rates and "device lost" in rates["backbones"]["tfn"]["error"] and rates["backbones"]["tfn"]["eager"]
+
+
+def test_what_a_part_kept_before_it_failed_stays(tmp_path, monkeypatch):
+    def broken(run):
+        run.keep({"first": 1})
+        raise RuntimeError("second")
+
+    monkeypatch.setattr(gpu_parts, "PARTS", {"launch": broken})
+    assert gpu.main(["--device", "cpu", "--out", str(tmp_path / "x.json"), "--parts", "launch"]) == 1
+    found = json.loads((tmp_path / "x.json").read_text())["launch"]
+    assert found["first"] == 1 and found["error"] == "RuntimeError: second"
+
+
+def test_few_parts_share_the_whole_time(tmp_path, monkeypatch):
+    assert gpu_parts.shares(["launch"]) == {"launch": 1.0}
+    assert gpu_parts.shares(["machine", "rates", "slice"]) == pytest.approx({"machine": 1.0, "rates": 0.7, "slice": 0.3})
+    everything = gpu_parts.shares(list(gpu_parts.PARTS))
+    assert everything == {n: gpu_parts.SHARES.get(n, 1.0) for n in gpu_parts.PARTS}
+    monkeypatch.setattr(gpu_parts, "PARTS", {"launch": lambda run: {"left": run.left}})
+    assert gpu.main(["--device", "cpu", "--out", str(tmp_path / "x.json"), "--parts", "launch", "--minutes", "5"]) == 0
+    assert 290 < json.loads((tmp_path / "x.json").read_text())["launch"]["left"] <= 300
 
 
 def test_every_failed_test_of_parity_is_kept_with_its_reason(tmp_path):
