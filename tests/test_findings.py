@@ -165,6 +165,51 @@ def test_what_is_said_of_the_searches():
         ("lmf+multimix", "s1111", "1.436"), ("lmf+multimix", "s1112", "1.437"), ("lmf+none", "s101", "1.437")]
 
 
+def test_what_is_left_of_the_searches_on_other_seeds():
+    """Validation loss of the evaluation's seeds, published minus chosen: where it falls by more than its interval, where it
+    rises, and where nothing was changed."""
+    falls, rises, same = [], [], []
+    for backbone in ("tfn", "lmf"):
+        for key, t in trails(backbone).items():
+            before, after = (of(c, "loss", "valid") for c in (t["trials"][0]["config"], min(t["trials"], key=lambda x: x["value"])["config"]))
+            d = after - before
+            if not d.any():
+                same.append((backbone, *key))
+                continue
+            half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
+            if abs(d.mean()) > half:
+                falls.append((backbone, *key))
+                told = f"{before.mean():.3f} to {after.mean():.3f} ({d.mean():+.3f} [{d.mean() - half:+.3f}, {d.mean() + half:+.3f}])"
+                assert told.replace("-", "\u2212") in " ".join(page().split())
+            elif d.mean() > 0:
+                rises.append((backbone, *key))
+    assert falls == [("lmf", "msmix", "")] and same == [("lmf", "powmix", "")] and len(rises) == 5
+    assert "thirteen rows twelve have an interval across 0, five of them a mean that rises, and one keeps" in " ".join(page().split())
+
+
+def test_devices_and_precisions():
+    """Which runs were on what: nothing is compared across devices within a backbone."""
+    env = {p: json.loads(p.read_text()) for p in REFERENCE.glob("mosi/*/*/env.json")}
+    tfn = {p for p in env if p.parent.parent.name.startswith("tfn+")}
+    assert len(tfn) == 154 and {(env[p]["device"], env[p]["precision"]) for p in tfn} == {("NVIDIA H200", "float32")}
+    assert {env[p]["device"].partition(" ")[0] for p in env if p not in tfn} == {"CPU"}
+    bf16 = {p.parent.parent.name.partition("+")[0] for p in env if env[p].get("precision") == "bf16 autocast"}
+    assert bf16 == {"misa", "self_mm", "almt"}
+    for p in env:  # where nothing is said of the precision, the run did not ask for bf16
+        assert "precision" in env[p] or not json.loads((p.parent / "job.json").read_text())["train"].get("amp")
+    both = pd.read_csv(ROOT / "benchmarks" / "h200" / "5-tfn-cpu-cuda.csv")
+    cuda = pd.read_csv(ROOT / "benchmarks" / "h200" / "4-real-runs.csv").rename(columns=lambda c: c.removeprefix("test_"))
+    for backbone, frame, printed in (("TFN", both[both.device == "cpu"], "1.00"), ("LMF", cuda, "0.83")):
+        assert len(frame) == 35
+        p_values = []
+        for (system, method), config in planned("real", "msmix-t1").items():
+            if system == backbone:
+                other = frame[frame.job.str.startswith(config)] if "job" in frame else frame[frame.row == method]
+                assert len(other) == 5, (backbone, method)
+                p_values += [stats.ttest_ind(other[m], of(config, m), equal_var=False).pvalue for m in ("mae", "corr", "non0_acc2")]
+        assert len(p_values) == 21 and f"{min(1, 21 * min(p_values)):.2f}" == printed, (backbone, min(p_values))
+
+
 def test_weights_of_the_alignment_loss():
     """beta is what --set says: the printed one is 1000 (MS-Mix Sec. 3.4), and every row has that beta."""
     rows = tables()["The weight of MS-Mix's alignment loss"][1:]
