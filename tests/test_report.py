@@ -18,9 +18,10 @@ from bench.errors import BenchError
 from bench.matrix import Column, Config, Experiment, Job, Row, expand, seeds
 from bench.report import samples
 from bench.report.build import build
+from bench.report.flat import frame
 from bench.report.sections import _problems
 from bench.report.significance import contrasts, family
-from bench.report.tables import frame, make_table, number
+from bench.report.tables import make_table, number
 from bench.report.verdict import BETTER, BEYOND, INSIDE, NEAR, Reported, judge
 from bench.store import Store, read_json, write_json
 from tests import planted

@@ -25,13 +25,14 @@ from bench.names import check_slug, csv_text
 from bench.provenance import SYNTHETIC
 from bench.report import html, latex, samples, tuning, tuning_table
 from bench.report.curves import in_training
+from bench.report.flat import frame, markdown
 from bench.report.master import master_file
 from bench.report.payload import Rerun
 from bench.report.records import Figure
 from bench.report.sections import section
 from bench.report.settings import Setting, by_config, words
 from bench.report.settings import frame as settings_frame
-from bench.report.tables import Table, frame, make_table, markdown
+from bench.report.tables import Table, make_table
 from bench.report.verdict import Reported
 from bench.report.words import pretty
 from bench.store import Store, write_atomic

@@ -230,7 +230,7 @@ def headlines(paper: str) -> list[str]:
 
 
 def cards(tables: Sequence[Table], claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One card per paper (or own study) for the first screen. claims: the rows of html.claim_groups, all papers."""
+    """One card per paper (or own study) for the first screen. claims: the rows of claim_lines.claim_groups, all papers."""
     by_paper: dict[str, list[Table]] = {}
     for t in tables:
         by_paper.setdefault(t.experiment.paper, []).append(t)
