@@ -85,7 +85,7 @@ def run(
                 keep=lambda j: ("checkpoint",) if keep_checkpoints else (), fail_fast=fail_fast,
                 progress=_both(now.heard, progress), data=wanted.data,
                 measures=lambda j: wanted.figures.lacking(j, retry_failed), say=say, engine=engine, memory=wanted.memory,
-                apart=timed(wanted.experiments, seeds).__contains__,
+                apart=timed(wanted.experiments, wanted.n_seeds).__contains__,
             )
     calibration.add(
         found for o in outcomes if o.status == DONE and o.seconds and (found := calibration.speed(o.job.config, store.entry(o.job)))

@@ -15,8 +15,10 @@ from bench.experiments import select
 from bench.experiments.common import config
 from bench.launch.local import device_slots, run_jobs
 from bench.matrix import Job
+from bench.plan import make_plan
 from bench.running import timed
 from bench.store import Store, read_json
+from bench.suites import suite
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,6 +79,8 @@ def test_a_timed_job_runs_after_the_others_with_its_device_for_itself(tmp_path):
 def test_the_jobs_that_are_timed_are_those_of_tables_of_times():
     found = timed(select(()))
     assert {(j.config.dataset, j.config.backbone, j.seed) for j in found} == {("mosei", "ithp", 1111), ("mosei", "samlml", 1111)} and len(found) == 3
+    plan = make_plan(select(("samlml-t8",)), suite("quick"), Store("results"))  # which has two seeds for each
+    assert timed(plan.experiments, plan.n_seeds) == set(plan.jobs) and len(plan.jobs) == 6
 
 
 @pytest.fixture
