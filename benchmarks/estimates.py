@@ -5,6 +5,7 @@
 Each cell is estimated from what ran beside it, with the cell's own runs left out: from other methods of its backbone,
 and with all runs of its backbone left out too, from the machine's pace alone. The ratio of estimate to what the run took,
 per run; runs of one results folder may come from a machine that did other things at times, which is in the ratios too.
+Runs that shared a GPU are left out: what one of them took is mostly what the others did.
 """
 
 import argparse
@@ -29,6 +30,8 @@ def main() -> None:
     store, runs = Store(args.results), []
     for job in store.scan():
         if store.status(job) == DONE and (found := calibration.speed(job.config, store.entry(job))):
+            if calibration.is_gpu(found[0]) and not store.entry(job).env.get("alone"):
+                continue
             runs.append((job, store.entry(job), *found))
     ratios: dict[str, list[float]] = {"other methods of the backbone": [], "no run of the backbone": [], "nothing ran yet": []}
     for job, entry, device, _ in runs:
