@@ -39,7 +39,7 @@ def check(kind: str, name: str) -> Iterator[Finding]:
     for title, one in checks.items():
         try:
             yield Finding(title, one(name))
-        except Exception as e:  # noqa: BLE001 - a component of anybody's may raise anything
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - a component of anybody's may raise anything, or exit
             first = str(e).splitlines()[0] if str(e) else ""
             yield Finding(title, first if isinstance(e, BenchError) else f"{type(e).__name__}: {first}")
 

@@ -10,7 +10,7 @@ from bench.files import one_line
 from bench.matrix import Job
 from bench.records import read_env
 from bench.store import Store
-from bench.weights import load
+from bench.weights import KEEP, load
 
 _CARD = """# {backbone}{mixer} on {dataset}
 
@@ -55,7 +55,7 @@ def export(store: Store, job: Job, out: str | Path) -> Path:
         raise BenchError(f"{folder} holds no finished job; run it first")
     weights = store.checkpoint(job)
     if not weights.exists():
-        raise BenchError(f"no weights in {folder}: `bench run --keep-checkpoints` keeps them; delete metrics.json and run the job again with it")
+        raise BenchError(f"no weights in {folder}; {KEEP}")
     load(weights)  # a damaged file is not handed on
     c = job.config
     test = {k: v for k, v in metrics["test"].items() if isinstance(v, (int, float))}

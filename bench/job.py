@@ -192,6 +192,8 @@ def running(
         first = str(e).splitlines()[0] if str(e) else ""
         error = first if isinstance(e, BenchError) else f"{type(e).__name__}: {first}"
         store.fail(job, error, type(e).__name__, log, env, on)
+        if isinstance(e, SystemExit):  # a component that exits fails; the process and the other jobs in it go on
+            raise BenchError(error) from e
         raise
     finally:
         store.drop(job)

@@ -17,6 +17,7 @@ points carry the component's name. What is broken in one plug-in is a line in `p
 that this tree has already is kept, and the plug-in's is refused.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -111,10 +112,11 @@ def load(kind: str, name: str) -> ModuleType:
     """Import a plug-in component. Raises BenchError, in one line, where its code cannot be run."""
     path, module = modules(kind)[name]
     try:
-        return importlib.import_module(module) if module else _from_file(kind, path)
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of `--json`
+            return importlib.import_module(module) if module else _from_file(kind, path)
     except BenchError:
         raise
-    except Exception as e:  # noqa: BLE001 - whatever somebody else's module raises
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever somebody else's module raises, or that it exits
         first = str(e).splitlines()[0] if str(e) else ""
         hint = "; this harness's are bench.experiments" if isinstance(e, ImportError) and (e.name or "").partition(".")[0] == "experiments" else ""
         raise BenchError(f"plug-in {path}: {type(e).__name__}: {first}{hint}") from e
@@ -142,7 +144,7 @@ def _origin(module: str, what: str) -> Path | None:
     """Source file of a module, found without running it (its parents are imported)."""
     try:
         spec = importlib.util.find_spec(module)
-    except Exception as e:  # noqa: BLE001 - a parent package of somebody else's may raise anything
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - a parent package of somebody else's may raise anything
         problem(f"{what}: {module} cannot be found ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})")
         return None
     if spec is None or spec.origin is None:

@@ -91,7 +91,7 @@ def _filed(kind: str) -> tuple[str, ...]:
                 more.append(name)
             else:
                 plugins.problem(f"{path}: no VERSION = 1 at module level; a component declares one")
-        except (SyntaxError, ValueError, OSError) as e:
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as e:
             plugins.problem(f"{path}: {type(e).__name__}: {e}")
     return tuple(sorted([*own, *more]))
 

@@ -22,6 +22,7 @@ from bench.matrix import Job
 from bench.models.base import Backbone, Inputs
 from bench.train.protocol import from_params
 
+KEEP = "the command that made the job, with --keep-checkpoints and another --results folder, trains it again and keeps them"
 FORMAT = "msa-bench 1"
 
 
@@ -66,7 +67,7 @@ def load(path: str | Path) -> Weights:
         inputs = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(header["inputs"]).items()}
         return Weights(Job.from_dict(json.loads(header["job"])), Inputs(**inputs), tensors)
     except FileNotFoundError:
-        raise BenchError(f"{path}: no such file; `bench run --keep-checkpoints` keeps a job's weights") from None
+        raise BenchError(f"{path}: no such file; {KEEP}") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise BenchError(f"{path}: damaged weights ({str(e).splitlines()[0]})") from None
 

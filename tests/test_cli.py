@@ -61,6 +61,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, line, capsys, tmp_pa
 
 @pytest.mark.parametrize(("arguments", "line"), [
     (("pla",), "VERB: there is no 'pla'; did you mean 'plan'? (`bench --help`)"),
+    (("report", "--watch", "-1"), "--watch: must be from 0.1 to 86400 seconds"), (("report", "--watch", "nan"), "--watch: must be from 0.1"),
+    (("status", "--watch", "1e400"), "--watch: must be from 0.1 to 86400 seconds"), (("status", "--watch", "soon"), "--watch: takes seconds, got 'soon'"),
     (("run", "--seeds", "0"), "--seeds: must be from 1 to 10000 (`bench run --help`)"),
     (("report", "--split", "train"), "--split: there is no 'train'; known: test, valid (`bench report --help`)"),
     (("plan", "--only", ""), "--only: its value is empty; is a variable not set?"),

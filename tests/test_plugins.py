@@ -15,6 +15,10 @@ import torch
 from bench import plugins, registry
 from bench.cli import main
 from bench.errors import BenchError
+from bench.job import run
+from bench.matrix import Job
+from bench.store import Store
+from tests.golden import cell_config
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "extending.md"
@@ -163,6 +167,38 @@ def test_a_broken_plug_in_is_one_line_and_stops_nothing(broken, mine, tmp_path, 
     found = [line for line in plugins.problems() if Path(broken).name in line]
     assert len(found) == 1 and "\n" not in found[0]
     assert "msmix" in registry.names("mixers") and registry.load("models", "tfn").__file__.startswith(str(ROOT))
+
+
+LEAVES = """
+import sys
+from dataclasses import dataclass
+from bench.mixers.base import Mixed, Mixer
+VERSION = 1
+print("hello from a plug-in")
+@dataclass(frozen=True)
+class Params:
+    p_mix: float = 1.0
+    start_epoch: int = 1
+class Mix(Mixer):
+    def mix(self, latents, targets, generator):
+        sys.exit("enough")
+"""
+
+
+def test_a_component_that_exits_fails_and_ends_nothing_else(tmp_path, capsys):
+    folder = tmp_path / "leaving"
+    (folder / "mixers").mkdir(parents=True)
+    (folder / "mixers" / "leaves.py").write_text(LEAVES)
+    (folder / "mixers" / "gone.py").write_text("VERSION = 1\nraise SystemExit(0)")
+    assert main(["check", "leaves", "--plugins", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert "shapes of the mixture: SystemExit: enough" in said.out and "a capturable step" in said.out
+    assert "hello" in said.err and "hello" not in said.out, "what others read holds nothing of a plug-in's prints"
+    assert main(["check", "gone", "--plugins", str(folder)]) != 0
+    job, store = Job(cell_config("lmf", "none").with_(mixer="leaves", mixer_params={}), 1111), Store(tmp_path / "results")
+    with pytest.raises(BenchError, match="SystemExit: enough"):
+        run(job, store)
+    assert store.status(job) == "failed"
 
 
 def test_a_mixer_that_breaks_the_contract_is_told_why(tmp_path, capsys):

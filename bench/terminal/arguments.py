@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     reporting.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two results folders side by side")
     reporting.add_argument("--split", choices=["test", "valid"], default="test", help="whose values the tables show (default: test)")
     reporting.add_argument("--variants", action="store_true", help="show everything that ran with other settings, as rows of their own")
-    reporting.add_argument("--watch", type=float, nargs="?", const=30.0, metavar="S", help="render again every S seconds (default 30) until all is done, or nothing runs that could do it")
+    reporting.add_argument("--watch", type=_interval, nargs="?", const=30.0, metavar="S", help="render again every S seconds (default 30) until all is done, or nothing runs that could do it")
     opening = verb("open", "Open the last report, or the one named, in a browser.")
     opening.add_argument("report", nargs="?", default="", metavar="REPORT", help="a page, its folder, or a name under reports/ (default: the last one made)")
     showing = verb("show", "One job: settings and where they come from, metrics, files, the tables that use it.")
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--text", default="", metavar="COLUMN", help="of a table: the column with the transcripts")
     looking = verb("status", "Runs in progress on a results folder: counts, jobs in training, time left, last failures.")
     looking.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    looking.add_argument("--watch", type=float, nargs="?", const=5.0, metavar="S", help="again every S seconds (default 5) until nothing runs")
+    looking.add_argument("--watch", type=_interval, nargs="?", const=5.0, metavar="S", help="again every S seconds (default 5) until nothing runs")
     stopping = verb("cancel", "Stop runs in progress, from any machine that sees the results folder.")
     stopping.add_argument("run", nargs="?", default="", metavar="RUN", help="id of a run as `bench status` prints it (default: all)")
     stopping.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
@@ -199,6 +199,16 @@ def _version() -> str:
 
 def _seats(text: str) -> int | str:
     return text if text == "auto" else _positive(text)
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes seconds, got '{text[:40]}'") from None
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("must be from 0.1 to 86400 seconds")
+    return value
 
 
 def _positive(text: str) -> int:
