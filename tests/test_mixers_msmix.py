@@ -274,7 +274,8 @@ def test_the_weights_of_the_losses():
 
 @pytest.mark.parametrize(("size", "expected"), [(64, 16.3), (16, 62.3)])
 def test_the_alignment_loss_falls_with_the_batch_and_outweighs_a_task_loss_of_one(size, expected):
-    """xi_2 L_SAL of intensities that say nothing yet, on labels with MOSI's histogram."""
+    """xi_2 L_SAL of intensities that say nothing yet, on whole labels with the histogram of all of MOSI. The labels of its
+    training split lie closer together, and finer: 14.7 and 56.9 there."""
     values, frequencies = label_histogram(mosi.SPEC)
     drawn = np.random.default_rng(0).choice(values, 2000 * size, p=frequencies / frequencies.sum())
     y = torch.from_numpy(drawn.astype(np.float32))
