@@ -10,7 +10,7 @@ Samplers
     tpe       a third of the budget at random, as above, then Optuna's tree-structured Parzen estimator, asked for BATCH
               trials at a time whatever the number of workers, so that the trail does not depend on them
     halving   as random, but trials train for RUNGS[0] epochs; the better third goes on to RUNGS[1], a third of that
-              to the end, and the published setting always. Saves most of the epochs and may drop a slow starter; the
+              to the end, and the published setting always; a rung as long as the whole training is left out. Saves most of the epochs and may drop a slow starter; the
               trail says how many epochs were trained
     paper     the method's own paper's search where it states one (PowMix Sec. 5.5: p_mix at n_O = 256, then n_O), one
               dimension after the other; a method without one is searched at random
@@ -143,6 +143,8 @@ class _Search:
         if not self.alive:
             self.alive = [(n, self._draw(n)) for n in range(self.trail.budget)]
         epochs = RUNGS[self.rung] if self.rung < len(RUNGS) and len(self.alive) > 1 else 0
+        if epochs >= _epochs(self.cell):  # the whole training is no longer than the rung
+            epochs = 0
         self.asked = [(n, draw, epochs) for n, draw in self.alive]
 
     def _ask_paper(self) -> None:
@@ -177,7 +179,7 @@ class _Search:
         made = changed(self.cell, settings(self.cell, self.space, draw))
         if not rung:
             return made
-        whole = made.train.get("schedule_epochs") or made.train.get("max_epochs", Protocol.max_epochs)
+        whole = made.train.get("schedule_epochs") or _epochs(made)
         return made.with_(train={"max_epochs": rung, "schedule_epochs": whole})  # the schedule of the whole training
 
     # --- what they gave -----------------------------------------------------------------------------------------
@@ -228,6 +230,10 @@ class _Search:
         whole = len(values) == len(self.trail.seeds)
         mean = math.fsum(values.values()) / len(values) if whole else None
         return Trial(number, settings(self.cell, self.space, draw), c.id, values, mean, rung)
+
+
+def _epochs(c: Config) -> int:
+    return c.train.get("max_epochs", Protocol.max_epochs)
 
 
 def _failed_state() -> Any:

@@ -136,11 +136,23 @@ def test_paper_search_of_powmix_is_p_mix_then_n_mixed(tmp_path):
 def test_halving_saves_epochs_and_says_how_many(tmp_path):
     store = Store(tmp_path)
     run = landscape(store)
-    (t,) = tune(cells("none"), store, run, 9, "halving")
+    (c,) = cells("none")
+    (t,) = tune([c.with_(train={"max_epochs": 20})], store, run, 9, "halving")
     by_rung = {r: [x.number for x in t.trials if x.rung == r] for r in (*RUNGS, 0)}
     assert [len(by_rung[r]) for r in (*RUNGS, 0)] == [5, 2, 2] and 0 in by_rung[0]
     assert t.epochs == sum(min(20, j.config.train["max_epochs"]) for j in run.trained) < 9 * 20
     assert all(j.config.train["schedule_epochs"] for j in run.trained if j.config.train["max_epochs"] in RUNGS)
+
+
+@pytest.mark.parametrize(("whole", "epochs"), [(2, 9 * 2), (8, 9 * 3 + 4 * 8)])
+def test_halving_never_trains_longer_than_the_cell_says(whole, epochs, tmp_path):
+    """Rungs of 3 and 9 epochs: of a training of 2 epochs nothing can be saved, of one of 8 the first rung's share."""
+    store = Store(tmp_path)
+    (c,) = cells("msmix")
+    run = landscape(store)
+    (t,) = tune([c.with_(train={"max_epochs": whole})], store, run, 9, "halving")
+    assert max(j.config.train["max_epochs"] for j in run.trained) == whole
+    assert len(t.trials) == 9 and t.epochs == epochs and not t.best().rung
 
 
 def test_a_failed_trial_has_no_value_and_is_not_chosen(tmp_path):
