@@ -98,7 +98,7 @@ def test_data_check_says_what_it_is(tmp_path, h5py, capsys):
     assert what == f"a computational sequence of the CMU SDK: 'COVAREP', {len(clips())} entries, 5 columns"
     assert "--audio-from" in todo
     write(h5py, tmp_path / "words.csd", {"v[0]": np.array([[b"yes"]])}, "words")
-    assert recognise(tmp_path / "words.csd")[0] == "a computational sequence of the CMU SDK: 'words', 1 entries of text"
+    assert recognise(tmp_path / "words.csd")[0] == "a computational sequence of the CMU SDK: 'words', 1 entry of text"
     main(["data", "check", str(tmp_path), "--quick"])
     assert "covarep.csd" in capsys.readouterr().out
 

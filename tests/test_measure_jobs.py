@@ -134,7 +134,7 @@ def test_their_numbers_are_cells_of_the_table_and_of_the_claims_frame(finished):
     assert [line[0].mean for line in grid.cells] == pytest.approx(want) and want[0] != want[1]
     without = make_grid(e, Results(values, runs))
     assert {line[0].state for line in without.cells} == {"missing"}, "done, but not measured: not run yet"
-    table = make_table(e, Results(pd.concat([values, late]), runs.assign(provenance="custom")), Reported(None))
+    table = make_table(e, Results(pd.concat([values, late]), runs.assign(provenance="custom", dataset="mosi")), Reported(None))
     object.__setattr__(table, "provenance", "custom")
     frame = tidy([table])
     assert frame["metric"].tolist() == ["kl", "kl"] and frame["value"].tolist() == pytest.approx(want)

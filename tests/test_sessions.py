@@ -157,7 +157,7 @@ def test_a_watched_report_goes_on_while_somebody_runs(tmp_path, monkeypatch):
     with contextlib.ExitStack() as running:
         running.enter_context(session(Store(tmp_path), ["bench"], "local", 1))
         said = _watched(tmp_path, monkeypatch, lambda look: running.close() if look == 5 else None)
-    assert said[:-1] == [said[0]] * 7 and "nothing runs any more: 1 jobs have no result" in said[-1]
+    assert said[:-1] == [said[0]] * 7 and "nothing runs any more: 1 job has no result" in said[-1]
 
 
 def test_a_watched_report_ends_with_the_last_job(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench import registry, spaces
-from bench.analysis.tuning import expected_best, running_best
+from bench.analysis.tuning import expected_best
 from bench.cli import main
 from bench.data.tools import write_synthetic
 from bench.errors import BenchError
@@ -266,7 +266,6 @@ def test_expected_best_equals_the_mean_over_all_draws():
     assert expected[0] == pytest.approx(2.0) and expected[1] == pytest.approx(np.mean(draws))
     assert expected[2] == pytest.approx(np.mean([min(a, b, c) for a in values for b in values for c in values]))
     assert expected_best(values, lower_is_better=False)[1] == pytest.approx(np.mean([max(a, b) for a in values for b in values]))
-    assert list(running_best([3.0, math.nan, 1.0, 2.0])) == [3.0, 3.0, 1.0, 1.0]
 
 
 def test_poisoned_test_labels_change_no_choice(tmp_path, capsys):

@@ -23,9 +23,3 @@ def expected_best(values: Sequence[float], lower_is_better: bool = True) -> np.n
     i, n = np.arange(1, len(v) + 1) / len(v), np.arange(1, len(v) + 1)[:, None]
     weights = i**n - (i - 1 / len(v)) ** n  # (n, i)
     return weights @ v
-
-
-def running_best(values: Sequence[float], lower_is_better: bool = True) -> np.ndarray:
-    """The best validation value after each trial, in the order in which they were made: [N]; NaN trials are skipped."""
-    v = np.asarray(values, dtype=float)
-    return np.fmin.accumulate(v) if lower_is_better else np.fmax.accumulate(v)
