@@ -15,7 +15,7 @@ NOTES = (
 )
 _VARIANCE = (
     "The latents of audio and vision start at a variance of 0.69, softplus(0) of a head with zero bias, beside features "
-    "whose own is 0.005 to 0.007: noise drowns them, and SL, whose weight is 0.1 / 4 a term at a rate of 1e-5, does not "
+    "whose own is 0.002 to 0.02: noise drowns them, and SL, whose weight is 0.1 / 4 a term at a rate of 1e-5, does not "
     "repair it (initial_variance starts elsewhere)."
 )
 _INERT = (
