@@ -68,7 +68,8 @@ def _compares(rows: Sequence[tuple[Row, Trail, Cell, Cell]]) -> bool:
 
 def _title(blocks: Collection[Sequence[tuple[Row, Trail, Cell, Cell]]]) -> str:
     if not any(map(_compares, blocks)):
-        return f"{count(sum(map(len, blocks)), 'row was', 'rows were')} searched, no two of a block alike, so no methods are compared"
+        n = sum(map(len, blocks))
+        return f"{count(n, 'row was', 'rows were')} searched{', no two of a block alike' if n > 1 else ''}: no methods are compared"
     same = len({trail.how for rows in blocks for _, trail, *_ in rows}) == 1 and all(map(_compares, blocks))
     return "the same budget for every method" if same else "budgets that were not the same for every method, or rows alone"
 
@@ -214,6 +215,7 @@ def _curves(e: Experiment, blocks: Mapping[str, Sequence[tuple[Row, Trail, Cell,
                        markersize=2.5, label=_name(row))
             a.set_title(name)
             a.set_xlabel("trials")
+            a.locator_params(axis="x", integer=True)
             a.set_ylabel(f"expected best validation {lines[0][1].objective}")
         for a in axes[len(blocks):]:
             a.remove()
