@@ -111,7 +111,7 @@ def tune(
 ) -> list[Trail]:
     """Search the hyperparameters of every cell of a plan on validation, each with the same number of trials, on seeds
     that are not the evaluation's. Trails are stored in `results`; the same call after a kill goes on where it was.
-    `progress` is asked before every round, with its jobs, for whom to tell of each as it ends."""
+    `progress` is asked, whenever jobs are given out, for whom to tell of each of them as it ends."""
     from bench.tune import tune as search
 
     store, folder = Store(results), None if data is None else Path(data)
@@ -128,13 +128,27 @@ def tune(
 
     where = executor or Executor(slots=tuple(slots))
 
-    def run_trials(jobs: Sequence[Job]) -> None:
-        expected = estimate.seconds(jobs, {})
-        with _terminable(), session(store, command, where.name, len(jobs)) as now:
-            heard = _both(now.heard, progress(jobs))
-            where.run(jobs, store, folder, expected, timeout=timeout, progress=heard, data=wanted.data)
+    expected: dict[str, float] = {}
+    hears: dict[str, Notify] = {}
 
-    return search(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
+    def run_trials(jobs: Sequence[Job], after: Callable[[Job], Sequence[Job]]) -> None:
+        def given(jobs: Sequence[Job]) -> Sequence[Job]:
+            if jobs:
+                now.expect(len(jobs))
+                expected.update(estimate.seconds(jobs, {}))
+                hears.update(dict.fromkeys((j.id for j in jobs), progress(jobs)))
+            return jobs
+
+        def heard(outcome: Outcome) -> None:
+            now.heard(outcome)
+            hears[outcome.job.id](outcome)
+
+        with _terminable(), session(store, command, where.name, 0) as now:
+            where.run(
+                given(jobs), store, folder, expected, timeout=timeout, progress=heard, data=wanted.data, more=lambda j: given(after(j)),
+            )
+
+    return search(cells, store, None, budget, sampler, tuning_seeds, objective, wanted.data, run_trials)
 
 
 def check_objective(name: str, cells: Iterable[Config]) -> None:

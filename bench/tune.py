@@ -35,6 +35,7 @@ BATCH = 4
 RUNGS = (3, 9)  # epochs
 THIRD = 3
 Run = Callable[[Sequence[Job]], None]  # runs jobs that are not done; failures are in the store
+Feed = Callable[[Sequence[Job], Callable[[Job], Sequence[Job]]], None]  # so too, and what each job's end gives rise to
 
 
 def seeds(n: int) -> tuple[int, ...]:
@@ -45,25 +46,76 @@ def seeds(n: int) -> tuple[int, ...]:
 
 
 def tune(
-    cells: Iterable[Config], store: Store, run: Run, budget: int, sampler: str = "tpe", n_seeds: int = 1,
-    objective: str = "loss", data: Mapping[tuple[str, str], str] | None = None,
+    cells: Iterable[Config], store: Store, run: Run | None, budget: int, sampler: str = "tpe", n_seeds: int = 1,
+    objective: str = "loss", data: Mapping[tuple[str, str], str] | None = None, feed: Feed | None = None,
 ) -> list[Trail]:
-    """Search every cell with the same budget; trails are stored after each round. `data`: (dataset, features) ->
-    sha256 of the file at hand, so that trials on another file are run again."""
+    """Search every cell with the same budget; trails are stored as they grow. `data`: (dataset, features) ->
+    sha256 of the file at hand, so that trials on another file are run again. `run` trains in rounds, of all cells
+    together; with `feed` a cell goes on while others are still at it. The trails are the same."""
     if sampler not in SAMPLERS:
         raise BenchError(f"--sampler takes {', '.join(SAMPLERS)}, got '{sampler}'")
     if budget < 1:
         raise BenchError("--budget takes a whole number from 1")
     searches = [_Search(c, store, budget, sampler, seeds(n_seeds), objective, data or {}) for c in dict.fromkeys(cells)]
-    while open_ := [s for s in searches if not s.done]:
-        jobs = [j for s in open_ for j in s.ask()]
-        missing = [j for j in dict.fromkeys(jobs) if store.status(j, data) != DONE]
-        if missing:
-            run(missing)
-        for s in open_:
-            s.tell()
-            write(store, s.trail)
+    course = _Course(searches, store, data)
+    if jobs := course.first():
+        (feed or _rounds(run))(jobs, course.after)
     return [s.trail for s in searches]
+
+
+def _rounds(run: Run) -> Feed:
+    def feed(jobs: Sequence[Job], after: Callable[[Job], Sequence[Job]]) -> None:
+        while jobs:
+            run(jobs)
+            jobs = [j for ended in jobs for j in after(ended)]
+
+    return feed
+
+
+class _Course:
+    """Which search waits for which trials. Each goes on as soon as its own have ended: what it asks next depends on none of
+    the others."""
+
+    def __init__(self, searches: Sequence["_Search"], store: Store, data: Mapping[tuple[str, str], str] | None) -> None:
+        self.searches, self.store, self.data = searches, store, data
+        self.waiting: list[set[Job]] = [set() for _ in searches]  # by search: jobs under way that it asked for
+        self.under_way: set[Job] = set()
+
+    def first(self) -> list[Job]:
+        """The jobs to begin with."""
+        return self._new(j for i in range(len(self.searches)) for j in self._go_on(i))
+
+    def after(self, job: Job) -> list[Job]:
+        """The jobs to run once this one has ended, done or failed."""
+        self.under_way.discard(job)
+        asked: list[Job] = []
+        for i, waiting in enumerate(self.waiting):
+            if job in waiting:
+                waiting.discard(job)
+                if not waiting:
+                    self._tell(i)
+                    asked += self._go_on(i)
+        return self._new(asked)
+
+    def _new(self, asked: Iterable[Job]) -> list[Job]:
+        new = [j for j in dict.fromkeys(asked) if j not in self.under_way]
+        self.under_way.update(new)
+        return new
+
+    def _go_on(self, i: int) -> Sequence[Job]:
+        """A search's next jobs that are not done; past those that are."""
+        s = self.searches[i]
+        while not s.done:
+            missing = [j for j in dict.fromkeys(s.ask()) if self.store.status(j, self.data) != DONE]
+            if missing:
+                self.waiting[i] = set(missing)
+                return missing
+            self._tell(i)
+        return ()
+
+    def _tell(self, i: int) -> None:
+        self.searches[i].tell()
+        write(self.store, self.searches[i].trail)
 
 
 class _Search:

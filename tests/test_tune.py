@@ -23,7 +23,7 @@ from bench.matrix import Job
 from bench.seeds import FIELD_SEEDS
 from bench.store import Store, read_json
 from bench.trails import of_cell, read_all, unequal
-from bench.tune import FIRST_SEED, RUNGS, SAMPLERS, seeds, tune
+from bench.tune import FIRST_SEED, RUNGS, SAMPLERS, _Course, _Search, seeds, tune
 from tests.golden import cell_config
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +66,47 @@ def test_every_method_gets_the_same_number_of_trials_and_the_published_setting(s
         assert t.best().value <= t.trials[0].value  # the published setting is among the candidates
         assert t.chosen().id == t.best().config
     assert {x.config.mixer for x in of_cell(store, cells("none")[0])} == {"none"}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_goes_on_while_others_are_at_it_and_the_trails_are_those_of_rounds(sampler, tmp_path):
+    stores, mixers = [Store(tmp_path / n) for n in ("rounds", "fed")], ("none", "powmix", "msmix")
+    whole = tune(cells(*mixers), stores[0], landscape(stores[0]), 13, sampler)
+    run, ended = landscape(stores[1]), []
+
+    def feed(jobs, after):
+        """MS-Mix's jobs end last of all."""
+        waiting = list(jobs)
+        while waiting:
+            job = min(waiting, key=lambda j: j.config.mixer == "msmix")
+            waiting.remove(job)
+            run([job])
+            ended.append(job.config.mixer)
+            waiting += after(job)
+
+    fed = tune(cells(*mixers), stores[1], None, 13, sampler, feed=feed)
+    assert fed == whole and len(run.trained) == len(set(run.trained))
+    assert ended == sorted(ended, key=lambda m: m == "msmix") and ended.count("msmix") >= 13
+    assert tune(cells(*mixers), stores[1], None, 13, sampler, feed=lambda jobs, after: pytest.fail("all is stored")) == whole
+
+
+def test_a_trial_that_two_searches_ask_for_is_run_once_and_a_failed_one_counts_for_both(tmp_path):
+    store = Store(tmp_path)
+    one, run, ran = cells("none")[0], landscape(store), []
+
+    def feed(jobs, after):
+        waiting = list(jobs)
+        while waiting:
+            job = waiting.pop(0)
+            ran.append(job)
+            if len(ran) != 2:  # the second fails
+                run([job])
+            waiting += after(job)
+
+    course = _Course([_Search(one, store, 6, "random", (FIRST_SEED,), "loss", {}) for _ in range(2)], store, {})
+    feed(course.first(), course.after)
+    a, b = (s.trail for s in course.searches)
+    assert a.trials == b.trials and len(ran) == len(set(ran)) == 6 and [x.value is None for x in a.trials] == [False, True] + 4 * [False]
 
 
 def test_tuning_seeds_are_never_evaluation_seeds():

@@ -48,12 +48,18 @@ class Executor:
         from bench.launch import cluster, dask_jobs
 
         how.pop("apart", None)  # who else is on the machine of a cluster's worker, nobody knows
+        more = how.pop("more", lambda job: ())
 
         where = cluster.queued(self.queue) if self.queue else (
             cluster.joined(self.scheduler) if self.scheduler else cluster.here(self.slots)
         )
+        outcomes: list[Outcome] = []
         with where as client:
-            return dask_jobs.run_jobs(
-                jobs, store, client, data_dir, expected=expected, memory=memory, bring_back=self.bring_back,
-                send_data=self.send_data, offers=self.queue.offers if self.queue else None, **how,
-            )
+            while jobs:  # in rounds, where one job's end gives rise to others
+                ended = dask_jobs.run_jobs(
+                    jobs, store, client, data_dir, expected=expected, memory=memory, bring_back=self.bring_back,
+                    send_data=self.send_data, offers=self.queue.offers if self.queue else None, **how,
+                )
+                outcomes += ended
+                jobs = [j for o in ended for j in more(o.job)]
+        return outcomes

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -51,13 +51,15 @@ def run_jobs(
     progress: Callable[[Outcome], None] = lambda outcome: None, data: Mapping[tuple[str, str], str] | None = None,
     measures: Callable[[Job], tuple[Measure, ...]] = lambda job: (), say: Callable[[str], None] = lambda line: None,
     engine: str = "auto", apart: Callable[[Job], bool] = lambda job: False,
+    more: Callable[[Job], Sequence[Job]] = lambda job: (),
 ) -> list[Outcome]:
     """Run jobs in worker processes; `progress` is called as each ends, `say` hears why one is put off. Ctrl-C ends the
     workers and is re-raised: finished jobs are kept, and the same call continues. `data`: (dataset, features) -> sha256
     of the file at hand. A job that another run on the same results has is waited for, and not run again once it is
     done. `measures`: what to compute from a job's weights, right after its training in the same worker; a job that is
     done and lacks them is given for them alone. `apart`: jobs that get their device for themselves, after all others (on
-    the CPU, the machine): those that are timed."""
+    the CPU, the machine): those that are timed. `more`: jobs that a job's end gives rise to, asked for before `progress`
+    hears of it."""
     def task(j: Job) -> Task:
         return Task(
             j, str(store.root), str(data_dir) if data_dir else None, "", timeout, keep(j),
@@ -67,10 +69,10 @@ def run_jobs(
     sweep_results(store.root)
     outcomes: list[Outcome] = []
     with _Pool(slots) as pool:
-        for t in map(task, jobs):
-            (pool.apart if t.alone else pool.queue).append(t)
+        pool.put(map(task, jobs))
         for outcome in pool.run(say):
             outcomes.append(outcome)
+            pool.put(map(task, more(outcome.job)))
             progress(outcome)
             if fail_fast and outcome.status == "failed":
                 break
@@ -104,8 +106,12 @@ class _Pool:
             if task is not None:
                 sweep(task.results, task.job)
 
+    def put(self, tasks: Iterable[Task]) -> None:
+        for t in tasks:
+            (self.apart if t.alone else self.queue).append(t)
+
     def run(self, say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Every task's outcome, as it ends."""
+        """Every task's outcome, as it ends; tasks that are put in meanwhile, too."""
         while self.queue or self.apart or self.elsewhere or self.running:
             while (task := self._next()) is not None:
                 yield from self._start(task, say)

@@ -83,6 +83,12 @@ class Running:
     def path(self) -> Path:
         return _folder(self.store) / f"{self.session.id}.json"
 
+    def expect(self, jobs: int) -> None:
+        """So many more are to be run."""
+        with self._lock:
+            self.session = replace(self.session, total=self.session.total + jobs)
+            self._dirty = True
+
     def heard(self, outcome: Outcome) -> None:
         """Count how a job ended."""
         s, failed = self.session, outcome.status != "done"

@@ -33,7 +33,8 @@ class Progress:
         self.took = self.guessed = 0.0
         self.training: list[Held] = []
         self._store, self._over, self._lock = store, threading.Event(), threading.Lock()
-        self._apart = apart(j.config for j in jobs)
+        self._configs = dict.fromkeys(j.config for j in jobs)
+        self._apart = apart(self._configs)
         self._told: set[str] = set()  # jobs whose beginning was told
         self._live = None
         if sys.stderr.isatty() and jobs:
@@ -59,6 +60,16 @@ class Progress:
         whole = scale * max(self.ahead, 0.0) / self.workers
         return max(whole - (time.perf_counter() - self.heard), 0.1 * whole, 1.0) if self.open else 0.0
 
+    def add(self, jobs: Sequence[Job], expected: Mapping[str, float]) -> None:
+        """More jobs, before the last one was heard to have ended."""
+        with self._lock:
+            self.total += len(jobs)
+            self.expected |= expected
+            self.open |= {j.id: expected.get(j.config.id, 0.0) for j in jobs}
+            self.ahead += sum(expected.get(j.config.id, 0.0) for j in jobs)
+            self._configs |= dict.fromkeys(j.config for j in jobs)
+            self._apart = apart(self._configs)
+
     def __call__(self, outcome: Outcome) -> None:
         expected = self.open.pop(outcome.job.id, None)
         if expected is not None:
@@ -77,7 +88,7 @@ class Progress:
             self.say(f"[{self.done + self.failed}/{self.total}] {line}; about {clock(self.eta())} left")
         elif outcome.status == "failed":
             self.say(line)
-        if not self.open:  # a search has many rounds, each with a progress of its own
+        if not self.open:  # a search on a cluster has many rounds, each with a progress of its own
             self.close()
 
     def say(self, line: str) -> None:

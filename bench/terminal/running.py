@@ -4,11 +4,13 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import api
 from bench.errors import BenchError
 from bench.launch.process import prepare
+from bench.matrix import Job
 from bench.plan import Plan
 from bench.plural import count
 from bench.store import Store
@@ -118,9 +120,23 @@ def tune(args: argparse.Namespace, plan_of) -> int:
         print(f"{line} (docs/extending.md)")
     print(f"{count(len(cells), 'cell')} x {count(args.budget, 'trial')} x {count(args.tuning_seeds, 'tuning seed')} on {count(executor.workers, 'worker')}", flush=True)
     store = Store(args.results)
-    trails = api.tune(
-        plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
-        lambda jobs: Progress(jobs, executor.workers, trials.expected(jobs), store), executor, ["bench", *args.given],
-    )
+    progress: Progress | None = None
+
+    def shown(jobs: Sequence[Job]) -> Progress:
+        nonlocal progress
+        if progress is None or not progress.open:
+            progress = Progress(jobs, executor.workers, trials.expected(jobs), store)
+        else:
+            progress.add(jobs, trials.expected(jobs))
+        return progress
+
+    try:
+        trails = api.tune(
+            plan, args.results, args.data, args.budget, args.sampler, args.tuning_seeds, args.objective, slots, args.timeout,
+            shown, executor, ["bench", *args.given],
+        )
+    finally:
+        if progress is not None:
+            progress.close()
     trials.print_trails(trails, beside=bool(args.settings))
     return int(any(t.failed for t in trails))
