@@ -249,6 +249,8 @@ def test_what_the_alignment_loss_weighs():
     assert [round(100 * v) for v in ends["alignment_gradient_share"]] == [85, 89]
     passing = [f"{f['train_mix_pairs_passing'].mean():.4f}" for f in (tfn, means(printed, "101"))]
     assert round(float(passing[0]), 2) == 0.97 and passing[1] == "0.9996"
+    first = pd.read_csv(ROOT / "benchmarks" / "mult_pairs.csv")  # history.csv of MulT + MS-Mix, seed 1111, --set train.max_epochs=1
+    assert len(first) == 1 and f"{first['train_mix_pairs_passing'].item():.3f}" == "0.995"
 
 
 def test_missing_modalities():

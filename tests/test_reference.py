@@ -41,13 +41,13 @@ def test_report_renders_from_the_reference_results(tmp_path, capsys):
     assert "CUSTOM" in page.upper() and "text_state=valid" in page
     # what was tuned is read whatever suite is shown, and the first screen says it once, against the backbone alone
     assert "64.89 ± 1.28" in page and "50.01 ± 19.72" in page and page.count("Both tuned alike") == 1
-    assert "tuning alone changes MAE by +0.080." in page, "of one row there is no range"
+    assert "tuning alone changes MAE" not in page, "one row's search compares nothing: the tuned suite alone shows it"
     assert (tmp_path / "msmix-t1.tex").exists()
 
 
 @pytest.mark.parametrize("backbone", ["tfn", "lmf"])
 def test_simple_backbones_reach_what_ridge_on_the_text_nearly_reaches(backbone):
-    """Ridge on the mean-pooled text features gives 80 % non-0 Acc2; the mean over methods and seeds is 77 % or more."""
+    """Ridge on the mean-pooled text features gives 78.5 % non-0 Acc2; the mean over methods and seeds is 77 % or more."""
     cells = json.loads((REFERENCE / "plans" / "real.json").read_text())["artefacts"]["msmix-t1"]["cells"]
     table = {Config(**c).id for _, method, *_, c in cells if c["backbone"] == backbone and "release" not in method}
     jobs = [j for j in Store(REFERENCE).scan() if j.config.id in table and j.seed >= 1111]
