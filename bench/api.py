@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.plan import Plan, make_plan
 from bench.rendering import as_run, report, watch
 from bench.running import Finished, check_results, check_timeout, run, tune
+from bench.seeds import MOST_SEEDS
 from bench.settings import given, variant_name
 from bench.store import Store
 from bench.suites import suite as suite_named
@@ -22,7 +23,6 @@ __all__ = [
     "Finished", "Plan", "as_run", "cell", "check_results", "check_timeout", "export", "plan", "predict", "report", "results",
     "run", "tune", "watch",
 ]
-_MOST_SEEDS = 1000
 
 
 def plan(
@@ -42,8 +42,8 @@ def plan(
         raise BenchError(f"--data {data}: no such folder")
     if Path(results).exists() and not Path(results).is_dir():
         raise BenchError(f"--results {results}: a file, not a folder; name another")
-    if seeds is not None and not 1 <= seeds <= _MOST_SEEDS:
-        raise BenchError(f"--seeds takes 1 to {_MOST_SEEDS}, got {seeds}")
+    if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
+        raise BenchError(f"--seeds takes 1 to {MOST_SEEDS}, got {seeds}")
     named = list(artefacts)
     chosen = select(named or (() if everything or s.artefacts == ("*",) else s.artefacts))
     if variant:

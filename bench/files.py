@@ -81,4 +81,4 @@ def read_json(path: Path) -> Any | None:
     except IsADirectoryError:
         raise BenchError(f"{path} is damaged: a folder; remove it and run again") from None
     except (ValueError, RecursionError):
-        raise BenchError(f"{path} is damaged; remove its folder and run again") from None
+        raise BenchError(f"{path} is damaged; remove it and run again: finished jobs are kept") from None

@@ -17,6 +17,7 @@ from bench.matrix import Config, Experiment, Job, Row
 from bench.matrix import seeds as of_seeds
 from bench.plan import Plan, map_configs, with_figure_settings
 from bench.plural import count
+from bench.seeds import MOST_SEEDS
 from bench.settings import difference, short_name, text, variant_name
 from bench.store import MISSING, Store, read_json, write_json
 from bench.suites import SUITES, Suite, fitted_settings
@@ -141,6 +142,8 @@ def as_run(
         if e.id not in ran:
             continue
         record, base = ran[e.id], known[e.id]
+        for wanted in (record, *record.get("variants", {}).values()):
+            _check_seeds(wanted["seeds"])
         if record.get("baselines"):
             base = baselines.with_rows(base)
         cells = {tuple(key): _config(c) for *key, c in record["cells"]}
@@ -163,6 +166,11 @@ def as_run(
         made = replace(base, rows=tuple(rows), seeds=record["seeds"])
         out.append(with_figure_settings(baselines.with_values(made, store), record.get("settings")))
     return out, list(dict.fromkeys(lines)) + [f"{a} was run, but is not known here" for a in ran if not _known(a)]
+
+
+def _check_seeds(n: Any) -> None:
+    if type(n) is not int or not 0 <= n <= MOST_SEEDS:
+        raise ValueError(f"'seeds' is {str(n)[:20]}, no number from 0 to {MOST_SEEDS}")
 
 
 def adapted(e: Experiment, suite: Suite) -> Experiment:

@@ -10,6 +10,7 @@ import hashlib
 import numpy as np
 
 FIELD_SEEDS = (1111, 1112, 1113, 1114, 1115)  # the field's five seeds (M-SENA)
+MOST_SEEDS = 1000  # more than anybody trains
 
 PURPOSES = ("split", "init", "order", "dropout", "corruption", "mixing", "mixer-init", "fraction", "tuning")
 SHARED = ("corruption",)  # drawn alike for all backbones

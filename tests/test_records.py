@@ -209,6 +209,10 @@ def test_plans_with_unknown_fields_are_read_and_damaged_ones_are_one_line(tmp_pa
     write_json(file, content)
     (e,), _ = read_manifest(chosen, store, s)
     assert len(e.rows) >= len(chosen[0].rows)
+    for seeds in (99_999_999_999, -3, "5", True, None, 1.5):  # a report over them would never end, or show none of its runs
+        write_json(file, {**content, "artefacts": {"msmix-t1": {**content["artefacts"]["msmix-t1"], "seeds": seeds}}})
+        with pytest.raises(BenchError, match="'seeds' is .* no number from 0 to 1000.*remove it and run again: finished jobs are kept"):
+            read_manifest(chosen, store, s)
     for broken in ("5", "[]", '{"artefacts": 3}', '{"artefacts": {"msmix-t1": {"cells": [5]}}}', '{"artefacts": {"msmix-t1": null}}', "{"):
         file.write_text(broken)
         with pytest.raises(BenchError, match="quick.json is damaged"):
