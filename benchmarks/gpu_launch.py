@@ -31,6 +31,9 @@ def launch(run: Run) -> dict[str, Any]:
                 continue
             run.clean()
             replays = _captured(run, backbone, mixer)
+            if not replays:
+                found[f"{backbone}+{mixer}"] = {"skipped": "no step was captured in time"}
+                continue
             entry: dict[str, Any] = {"host_us_a_launch": round(_host(run, replays[0]), 1), "alone_per_s": _rate(run, replays[:1], 1)}
             for threads in THREADS:
                 entry[f"{len(replays)} jobs, {threads} threads, per_s"] = _rate(run, replays, threads)
@@ -40,7 +43,7 @@ def launch(run: Run) -> dict[str, Any]:
 
 
 def _captured(run: Run, backbone: str, mixer: str) -> list[Replay]:
-    """Every job's captured training step."""
+    """The captured training steps of those jobs that had one in time."""
     engines, members, kinds, steppers = [], [], {}, {}
     batch = 8 if run.tiny else 32
     for j in rate_jobs(run, backbone, mixer)[:JOBS]:
@@ -56,6 +59,7 @@ def _captured(run: Run, backbone: str, mixer: str) -> list[Replay]:
             return replayed
 
         engine.run = noting
+
         def turns(parts: Any = parts, streams: Any = streams, engine: Any = engine) -> Iterator[Any]:
             yield engine
             yield from training(parts.model, parts.mixer, parts.data, parts.protocol, streams, parts.family, lambda line: None, engine)
@@ -66,7 +70,7 @@ def _captured(run: Run, backbone: str, mixer: str) -> list[Replay]:
     while members and time.monotonic() < until and len(kinds) < len(engines):
         members = [m for m in members if m.turn()]
     run.wait()
-    return [(e.captured[kinds[e]], e.stream, steppers[e].place, len(steppers[e].order) // batch) for e in engines]
+    return [(e.captured[kinds[e]], e.stream, steppers[e].place, len(steppers[e].order) // batch) for e in kinds]
 
 
 def _host(run: Run, replay: Replay) -> float:
