@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class Irregular(OSError):
+    """A pipe, a socket or a device where a file is expected: it could be waited for for ever."""
+
+
+def regular(path: Path) -> Path:
+    """The path, of a file or a folder. Raises Irregular for anything else, FileNotFoundError where nothing is."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Irregular(errno.EINVAL, "no regular file")
+    return path
+
+
 def read_json(path: Path) -> Any | None:
     """The file's content, or None where there is no such file. Raises BenchError naming a damaged file."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(regular(path).read_bytes())
+    except Irregular:
+        raise BenchError(f"{path} is damaged: no regular file; remove it and run again") from None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:

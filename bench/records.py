@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.files import json_bytes, read_json
+from bench.files import json_bytes, read_json, regular
 from bench.metrics import METRICS
 
 SEALED = ("job.json", "history.csv", "predictions.npz")
@@ -67,7 +67,7 @@ def read_entry(folder: Path, job_id: str) -> Entry:
             elif name == "failure":
                 found[name] = {"error": str(e), "type": "Damaged", "on": {}}
     try:
-        seal = hashlib.sha256((folder / ITSELF).read_bytes()).hexdigest()[:16]
+        seal = hashlib.sha256(regular(folder / ITSELF).read_bytes()).hexdigest()[:16]
     except OSError:
         seal = ""
     return Entry(**found, seal=seal, lasting=lasting)
@@ -126,7 +126,7 @@ def _check_digests(folder: Path, metrics: Mapping[str, Any]) -> None:
         raise Damaged("metrics.json is not as it was written (its own digest differs)")
     for name in SEALED:
         try:
-            found = _sha((folder / name).read_bytes())
+            found = _sha(regular(folder / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             found = None
         except OSError as e:
@@ -198,7 +198,7 @@ def _clean(value: Any) -> Any:
 
 
 _TEXTS = {"commit", "code_hash", "torch", "python", "device", "driver", "data_sha256", "provenance", "precision"}
-_FLAGS = {"dirty", "test_only", SEAL}
+_FLAGS = {"alone", "dirty", "test_only", SEAL}
 
 
 def _fits(key: str, value: Any) -> bool:
@@ -249,7 +249,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file. Raises Damaged where it cannot be read, or declares more than it can hold."""
     try:
-        with zipfile.ZipFile(path) as f:
+        with zipfile.ZipFile(regular(path)) as f:
             if sum(i.file_size for i in f.infolist()) > _MOST + _RATIO * path.stat().st_size:
                 raise Damaged(f"{path.name} declares more than it can hold")
         with np.load(path, allow_pickle=False) as f:

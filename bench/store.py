@@ -19,7 +19,7 @@ import pandas as pd
 from bench import live, records
 from bench.environment import code_hash
 from bench.errors import BenchError
-from bench.files import json_bytes, one_line, read_json, write_atomic, write_json
+from bench.files import json_bytes, one_line, read_json, regular, write_atomic, write_json
 from bench.folder_swap import put_in_place
 from bench.frames import DAMAGED, DONE, FAILED, MISSING, STALE, Data, frames, of_another, one_file
 from bench.index import Index, State, state
@@ -212,7 +212,7 @@ class Store:
         """One row per epoch, or None where there is no history that can be read."""
         path = self.folder(job) / "history.csv"
         try:
-            found = pd.read_csv(path)
+            found = pd.read_csv(regular(path))
         except (OSError, ValueError, pd.errors.ParserError):
             return None
         return found if "epoch" in found and all(found.dtypes.map(pd.api.types.is_numeric_dtype)) else None

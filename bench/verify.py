@@ -56,6 +56,7 @@ def verify(store: Store, deep: bool = False) -> Verified:
                 if content and (first := same.setdefault((job.config.id, content), where)) != where:
                     raise Damaged(f"the same {what} as {first}, to the last digit: another seed cannot give them")
             if deep:
+                _check_choice(store, job, metrics)
                 found.recomputed += _recompute(folder, job, metrics)
         except Damaged as e:
             found.wrong.append((where, str(e)))
@@ -99,6 +100,21 @@ def stored_job(folder: Path) -> Job:
     if Path(job.folder).parent.as_posix() != "/".join(folder.parts[-3:-1]):
         raise Damaged(f"it lies in {folder.parent.name}, but is of {job.config.backbone}+{job.config.mixer}")
     return job
+
+
+def _check_choice(store: Store, job: Job, metrics: Mapping[str, Any]) -> None:
+    """Raises Damaged where the epoch that was kept is not the one that the stored history chooses, on validation."""
+    history = store.history(job)
+    if history is None or "valid_loss" not in history:
+        return
+    chosen, least = 0, math.inf
+    delta = float(job.config.train.get("min_delta", Protocol.min_delta))
+    counted = history[history["epoch"] >= 1]  # preparation epochs come before
+    for epoch, loss in zip(counted["epoch"], counted["valid_loss"]):
+        if loss < least - delta:
+            chosen, least = int(epoch), float(loss)
+    if len(counted) and metrics.get("best_epoch") != chosen:
+        raise Damaged(f"best_epoch is {metrics.get('best_epoch')} in metrics.json, but {chosen} by the validation losses of history.csv")
 
 
 def _recompute(folder: Path, job: Job, metrics: dict[str, Any]) -> bool:

@@ -139,6 +139,38 @@ def test_verify_recomputes_and_finds_what_was_sealed_with_care(tmp_path):
         assert [w[: len(f)] for w, f in zip(wrong, found, strict=True)] == found  # accuracies alone may well be equal
 
 
+@pytest.mark.parametrize(("losses", "delta", "chosen"), [
+    ((0.5, 0.4, 0.4, 0.6), 0.0, 2), ((0.9, 0.5, 0.45, 0.3), 0.1, 4), ((0.9, 0.5, 0.45, 0.42), 0.1, 2),
+])
+def test_verify_finds_an_epoch_that_validation_did_not_choose(losses, delta, chosen, tmp_path):
+    """The first of the lowest, by more than min_delta; preparation epochs do not count."""
+    from bench import records
+
+    store = Store(tmp_path)
+    j = Job(job().config.with_(train={"min_delta": delta}), 1111)
+    finish(store, j)
+    folder = store.folder(j)
+    lines = ["epoch,valid_loss", "0,0.1", *(f"{i},{loss}" for i, loss in enumerate(losses, 1))]
+    (folder / "history.csv").write_text("\n".join(lines) + "\n")
+    for best in (chosen, 1):
+        content = {k: v for k, v in read_json(folder / "metrics.json").items() if k != "digests"} | {"best_epoch": best, "epochs": len(losses)}
+        write_json(folder / "metrics.json", records.sealed(content, {n: (folder / n).read_bytes() for n in records.SEALED}))
+        said = [f"best_epoch is 1 in metrics.json, but {chosen} by the validation losses of history.csv"] if best != chosen else []
+        assert [why for _, why in verify(store, deep=True).wrong] == said
+
+
+def test_a_pipe_in_place_of_a_file_is_damage_and_is_not_waited_for(tmp_path):
+    store, j = Store(tmp_path), job()
+    finish(store, j)
+    for name in ("predictions.npz", "history.csv", "job.json", "env.json", "metrics.json"):
+        (store.folder(j) / name).unlink()
+        os.mkfifo(store.folder(j) / name)
+        again = Store(tmp_path)
+        again.history(j), again.predictions(j), again.scan(), again.frames([j])
+        said = "regular file" if name != "metrics.json" else "cut or damaged"
+        assert said in verify(again, deep=True).wrong[0][1] and again.status(j) == "damaged"
+
+
 def test_what_only_verify_finds_is_said_to_be_finished_to_a_run(tmp_path, capsys):
     store, fine, forged = Store(tmp_path), job(), job(1112)
     finish(store, fine)

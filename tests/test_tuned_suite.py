@@ -227,3 +227,21 @@ def test_an_objective_that_no_trial_could_have_is_refused_before_any_is_trained(
         check_objective(fine, cells)
     with pytest.raises(BenchError, match=".mag."):  # word-level systems have no Avg.
         check_objective("avg", [cells[0], cells[0].with_(features="word")])
+
+
+def test_rows_that_were_not_searched_alike_are_not_compared(tmp_path):
+    """Three rows; the third had more trials: its tuned values stand, without a difference to the plain one's, or a p."""
+    store, artefact = Store(tmp_path / "results"), select(["msmix-t1"])
+    only = "mosi/lmf+none,mosi/lmf+manifold,mosi/lmf+powmix"
+    cells = list(dict.fromkeys(j.config for j in make_plan(artefact, suite("real"), store, None, 1, only).jobs))
+    assert [c.mixer for c in cells] == ["none", "manifold", "powmix"]
+    tune(cells[:2], store, planted(store), 3, "random")
+    tune(cells[2:], store, planted(store), 4, "random")
+    plan = make_plan(artefact, suite("tuned"), store, None, 3, only)
+    planted(store)(plan.jobs)
+    write_manifest(plan, store, 3)
+    page = api.report(["msmix-t1"], store.root, "tuned", out=tmp_path / "page")
+    lines = pd.read_csv(page.parent / "msmix-t1-tuning.csv").set_index("method")
+    assert list(lines.budget) == [3, 3, 4] and list(lines.tuned_n) == [3, 3, 3] and "Not an equal fight." in page.read_text()
+    assert lines.over_plain_published.notna().tolist() == [False, True, True]
+    assert lines.over_plain_tuned.notna().tolist() == [False, True, False] and pd.isna(lines.holm_p.iloc[2]) and pd.isna(lines.p.iloc[2])

@@ -101,12 +101,13 @@ def _how(t: Trail) -> str:
 
 
 def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]], column: Column) -> dict[str, Any]:
-    plain = next(((p, q) for row, _, p, q in rows if row.baseline == "plain"), None)
+    plain, how = next((((p, q), trail.how) for row, trail, p, q in rows if row.baseline == "plain"), (None, None))
     sign = 1 if column.higher_is_better else -1
     gains = [_paired(tuned, published, sign) for _, _, published, tuned in rows]
     over = [
-        None if plain is None or row.baseline == "plain" else (_paired(p, plain[0], sign), _paired(q, plain[1], sign))
-        for row, _, p, q in rows
+        None if plain is None or row.baseline == "plain"
+        else (_paired(p, plain[0], sign), _paired(q, plain[1] if trail.how == how else _NOTHING, sign))  # only of equal searches
+        for row, trail, p, q in rows
     ]
     tested = [i for i, o in enumerate(over) if o and math.isfinite(o[1].p)]
     adjusted = dict(zip(tested, holm([over[i][1].p for i in tested]) if tested else ()))
@@ -126,6 +127,9 @@ def _block(name: str, group: str, rows: Sequence[tuple[Row, Trail, Cell, Cell]],
     alone = "" if _compares(rows) else "Nothing else of this block was searched in the same way, so nothing is compared. "
     said = alone + _said(name, gains, over, column, base)
     return {"name": f"{name}{f', {group}' if group else ''}", "lines": lines, "numbers": counted, "said": said, "base": base}
+
+
+_NOTHING = Cell((), ())
 
 
 def _name(row: Row) -> str:
