@@ -26,7 +26,7 @@ def silent(ds: Any) -> list[str]:
         for i in ids:
             claim(isinstance(i, str) and i.strip().lower() not in ("", "none", "nan", "null"), f"id {i!r:.20}")
             claim(len(i) <= 300 and not any(unicodedata.category(c) in ("Cc", "Cs") for c in i), f"odd id {i!r:.30}")
-        claim(len(set(ids)) == n or "occur more than once" in said, "ids twice")
+        claim(len(set(ids)) == n or "more than once" in said, "ids twice")
         every.update(set(ids))
         for t in texts:
             claim(isinstance(t, str) and t.strip() not in ("nan", "NaN", "None"), f"transcript {t!r:.20}")
