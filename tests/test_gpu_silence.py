@@ -44,7 +44,7 @@ def test_a_compared_training_draws_nothing_of_its_own(cell, monkeypatch):
 def test_no_cell_draws_anything_of_its_own(backbone, monkeypatch):
     pytest.importorskip("transformers")
     settle("cpu")
-    for cell in (c for c in golden.cells() if c[0] == backbone):
+    for cell in (c for c in golden.cells() if c[0] == backbone and (c[1] == "none" or backbone == "lmf")):  # mixers: the same beside any
         try:
             assert spread(cell, monkeypatch) == 0.0, cell
         except gpu_correct.MissingPackage as e:
