@@ -40,15 +40,14 @@ def test_a_compared_training_draws_nothing_of_its_own(cell, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", sorted({b for b, _ in golden.cells()}))
-def test_no_cell_draws_anything_of_its_own(backbone, monkeypatch):
+@pytest.mark.parametrize("cell", [
+    *((b, "none") for b in ("atcaf", "cmff", "hkt", "mgcl", "misa", "mmml", "mult", "samlml", "slad")),  # dropout and noise in many forms
+    *((c for c in golden.cells() if c[0] == "lmf")),
+], ids="+".join)
+def test_no_form_of_draw_is_left(cell, monkeypatch):
     pytest.importorskip("transformers")
     settle("cpu")
-    for cell in (c for c in golden.cells() if c[0] == backbone and (c[1] == "none" or backbone == "lmf")):  # mixers: the same beside any
-        try:
-            assert spread(cell, monkeypatch) == 0.0, cell
-        except gpu_correct.MissingPackage as e:
-            pytest.skip(str(e))
+    assert spread(cell, monkeypatch) == 0.0
 
 
 class Noisy(nn.Module):
