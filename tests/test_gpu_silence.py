@@ -42,7 +42,7 @@ def test_a_compared_training_draws_nothing_of_its_own(cell, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", [
     *((b, "none") for b in ("atcaf", "cmff", "hkt", "mgcl", "misa", "mmml", "mult", "samlml", "slad")),  # dropout and noise in many forms
-    *((c for c in golden.cells() if c[0] == "lmf")),
+    *(c for c in golden.cells() if c[0] == "lmf"),
 ], ids="+".join)
 def test_no_form_of_draw_is_left(cell, monkeypatch):
     pytest.importorskip("transformers")
