@@ -83,7 +83,7 @@ def cell(
         raise BenchError(f"{dataset} {backbone}+{mixer}: {found.config.nunique()} settings here ({', '.join(sorted(set(found.config)))}); name one with config=")
     if found.empty:
         raise BenchError(f"no finished run of {dataset} {backbone}+{mixer} with {split} {metric} in {folder}")
-    if (files := sorted(set(found.data_sha256.fillna("unknown").str[:12]))) and len(files) > 1:
+    if len(files := sorted(set(found.data_sha256.fillna("unknown").str[:12]))) > 1:
         raise BenchError(f"{dataset} {backbone}+{mixer}: runs of {len(files)} data files here ({', '.join(files)}); `results` has them by data_sha256")
     return found.set_index("seed").value.sort_index()
 

@@ -148,7 +148,7 @@ def tune(
                 given(jobs), store, folder, expected, timeout=timeout, progress=heard, data=wanted.data, more=lambda j: given(after(j)),
             )
 
-    return search(cells, store, None, budget, sampler, tuning_seeds, objective, wanted.data, run_trials)
+    return search(cells, store, run_trials, budget, sampler, tuning_seeds, objective, wanted.data)
 
 
 def check_objective(name: str, cells: Iterable[Config]) -> None:

@@ -10,7 +10,8 @@ Samplers
     tpe       a third of the budget at random, as above, then Optuna's tree-structured Parzen estimator, asked for BATCH
               trials at a time whatever the number of workers, so that the trail does not depend on them
     halving   as random, but trials train for RUNGS[0] epochs; the better third goes on to RUNGS[1], a third of that
-              to the end, and the published setting always; a rung as long as the whole training is left out. Saves most of the epochs and may drop a slow starter; the
+              to the end, and the published setting always; a rung as long as the whole training is left out.
+              Saves most of the epochs and may drop a slow starter; the
               trail says how many epochs were trained
     paper     the method's own paper's search where it states one (PowMix Sec. 5.5: p_mix at n_O = 256, then n_O), one
               dimension after the other; a method without one is searched at random
@@ -34,8 +35,8 @@ FIRST_SEED = 101  # tuning seeds count up from here, far below the evaluation's 
 BATCH = 4
 RUNGS = (3, 9)  # epochs
 THIRD = 3
-Run = Callable[[Sequence[Job]], None]  # runs jobs that are not done; failures are in the store
-Feed = Callable[[Sequence[Job], Callable[[Job], Sequence[Job]]], None]  # so too, and what each job's end gives rise to
+Run = Callable[[Sequence[Job], Callable[[Job], Sequence[Job]]], None]  # runs jobs, and what each one's end gives rise to;
+# failures are in the store
 
 
 def seeds(n: int) -> tuple[int, ...]:
@@ -46,12 +47,11 @@ def seeds(n: int) -> tuple[int, ...]:
 
 
 def tune(
-    cells: Iterable[Config], store: Store, run: Run | None, budget: int, sampler: str = "tpe", n_seeds: int = 1,
-    objective: str = "loss", data: Mapping[tuple[str, str], str] | None = None, feed: Feed | None = None,
+    cells: Iterable[Config], store: Store, run: Run, budget: int, sampler: str = "tpe", n_seeds: int = 1,
+    objective: str = "loss", data: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Trail]:
     """Search every cell with the same budget; trails are stored as they grow. `data`: (dataset, features) ->
-    sha256 of the file at hand, so that trials on another file are run again. `run` trains in rounds, of all cells
-    together; with `feed` a cell goes on while others are still at it. The trails are the same."""
+    sha256 of the file at hand, so that trials on another file are run again."""
     if sampler not in SAMPLERS:
         raise BenchError(f"--sampler takes {', '.join(SAMPLERS)}, got '{sampler}'")
     if budget < 1:
@@ -59,17 +59,8 @@ def tune(
     searches = [_Search(c, store, budget, sampler, seeds(n_seeds), objective, data or {}) for c in dict.fromkeys(cells)]
     course = _Course(searches, store, data)
     if jobs := course.first():
-        (feed or _rounds(run))(jobs, course.after)
+        run(jobs, course.after)
     return [s.trail for s in searches]
-
-
-def _rounds(run: Run) -> Feed:
-    def feed(jobs: Sequence[Job], after: Callable[[Job], Sequence[Job]]) -> None:
-        while jobs:
-            run(jobs)
-            jobs = [j for ended in jobs for j in after(ended)]
-
-    return feed
 
 
 class _Course:

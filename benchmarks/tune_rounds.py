@@ -40,14 +40,17 @@ def main() -> None:
     for _ in range(args.repeats):
         for how, found in walls.items():
             with tempfile.TemporaryDirectory() as folder:
-                store, slots, began = Store(folder), ("",) * args.workers, time.perf_counter()
-                if how == "rounds":
-                    trails.append(tune(cells, store, lambda jobs: run_jobs(jobs, store, slots), args.budget))  # noqa: B023
-                else:
-                    trails.append(tune(
-                        cells, store, None, args.budget,
-                        feed=lambda jobs, after: run_jobs(jobs, store, slots, more=after),  # noqa: B023
-                    ))
+                store, began = Store(folder), time.perf_counter()
+
+                def run(jobs, after, store=store, how=how):
+                    if how != "rounds":
+                        run_jobs(jobs, store, ("",) * args.workers, more=after)
+                        return
+                    while jobs:
+                        run_jobs(jobs, store, ("",) * args.workers)
+                        jobs = [j for ended in jobs for j in after(ended)]
+
+                trails.append(tune(cells, store, run, args.budget))
                 found.append(round(time.perf_counter() - began, 1))
     assert all(t == trails[0] for t in trails)
     ratios = [a / b for a, b in zip(*walls.values(), strict=True)]

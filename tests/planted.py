@@ -69,6 +69,18 @@ def env(seed: int, provenance: str = "official", **changes) -> dict:
     }
 
 
+def searched_in_rounds(cells, store, run, *more, **named):
+    """bench.tune.tune with a launcher that is given a round of jobs at a time."""
+    from bench.tune import tune
+
+    def rounds(jobs, after):
+        while jobs:
+            run(jobs)
+            jobs = [j for ended in jobs for j in after(ended)]
+
+    return tune(cells, store, rounds, *more, **named)
+
+
 def finish(store: Store, job: Job, test: dict[str, float], environment: dict, predictions: dict | None = None) -> None:
     store.begin(job)
     store.finish(

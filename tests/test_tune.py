@@ -23,8 +23,10 @@ from bench.matrix import Job
 from bench.seeds import FIELD_SEEDS
 from bench.store import Store, read_json
 from bench.trails import of_cell, read_all, unequal
-from bench.tune import FIRST_SEED, RUNGS, SAMPLERS, _Course, _Search, seeds, tune
+from bench.tune import FIRST_SEED, RUNGS, SAMPLERS, _Course, _Search, seeds
+from bench.tune import tune as search
 from tests.golden import cell_config
+from tests.planted import searched_in_rounds as tune
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("none", "manifold", "multimix", "advmixup", "powmix", "msmix")
@@ -84,10 +86,10 @@ def test_a_search_goes_on_while_others_are_at_it_and_the_trails_are_those_of_rou
             ended.append(job.config.mixer)
             waiting += after(job)
 
-    fed = tune(cells(*mixers), stores[1], None, 13, sampler, feed=feed)
+    fed = search(cells(*mixers), stores[1], feed, 13, sampler)
     assert fed == whole and len(run.trained) == len(set(run.trained))
     assert ended == sorted(ended, key=lambda m: m == "msmix") and ended.count("msmix") >= 13
-    assert tune(cells(*mixers), stores[1], None, 13, sampler, feed=lambda jobs, after: pytest.fail("all is stored")) == whole
+    assert search(cells(*mixers), stores[1], lambda jobs, after: pytest.fail("all is stored"), 13, sampler) == whole
 
 
 def test_a_trial_that_two_searches_ask_for_is_run_once_and_a_failed_one_counts_for_both(tmp_path):

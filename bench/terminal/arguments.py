@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -201,21 +202,19 @@ def _seats(text: str) -> int | str:
     return text if text == "auto" else _positive(text)
 
 
-def _interval(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"takes seconds, got '{text[:40]}'") from None
-    if not 0.1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("must be from 0.1 to 86400 seconds")
-    return value
+def _within(kind: type, what: str, low: float, high: float, unit: str = "") -> Callable[[str], Any]:
+    """Reads a number of a kind from `low` to `high`."""
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"takes {what}, got '{text[:40]}'") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}{unit}")
+        return value
+
+    return read
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"takes a whole number, got '{text[:40]}'") from None
-    if not 1 <= value <= 10_000:
-        raise argparse.ArgumentTypeError("must be from 1 to 10000")
-    return value
+_interval = _within(float, "seconds", 0.1, 86_400, " seconds")
+_positive = _within(int, "a whole number", 1, 10_000)
